@@ -1,1 +1,14 @@
+"""Confidence bounds: what draws prove about a probability. One file a family.
 
+May import tallies' siblings never, errors only; numpy and ``scipy.special`` (imported where used).
+"""
+
+from smoothcert.bounds.binomial import (
+    binomial_test,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    tail_upper,
+)
+from smoothcert.bounds.multiplicity import split_alpha
+
+__all__ = ["binomial_test", "clopper_pearson_lower", "clopper_pearson_upper", "split_alpha", "tail_upper"]
