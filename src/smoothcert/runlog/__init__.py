@@ -1,1 +1,23 @@
+"""The run file: a specification and one row for each finished piece of work. Never needs torch.
 
+May import certificates, bounds, tallies, errors. The field's TSV dialects are read and written in ``tsv``.
+"""
+
+from smoothcert.runlog.reading import results, tally_digest
+from smoothcert.runlog.results import Outcome, Results
+from smoothcert.runlog.specification import Specification
+from smoothcert.runlog.store import RunReader, create_or_resume, open_run
+from smoothcert.runlog.verify import Verification, verify
+
+__all__ = [
+    "Outcome",
+    "Results",
+    "RunReader",
+    "Specification",
+    "Verification",
+    "create_or_resume",
+    "open_run",
+    "results",
+    "tally_digest",
+    "verify",
+]

@@ -8,14 +8,13 @@ Hein 2023; Jin et al. 2022.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-BITS = 62  # of each uniform integer
-REACH = 9.5  # standard deviations kept; the mass beyond is part of the error below
+from smoothcert.bounds.discretisation import BITS, half_width
+
 _CELL_BITS = 17
 
 
@@ -28,7 +27,7 @@ def thresholds(sigma: float, levels: int) -> npt.NDArray[np.int64]:
     """
     import mpmath
 
-    reach = math.ceil(REACH * levels * sigma)
+    reach = half_width(sigma, levels)
     with mpmath.workdps(40):
         scale = levels * mpmath.mpf(sigma)
         scaled = [mpmath.ldexp(mpmath.ncdf(-(k + mpmath.mpf(0.5)) / scale), BITS) for k in range(reach + 1)]
@@ -37,16 +36,6 @@ def thresholds(sigma: float, levels: int) -> npt.NDArray[np.int64]:
     table = np.array([*reversed(below[:reach]), *above], dtype=np.int64)
     table.flags.writeable = False
     return table
-
-
-def noise_error(sigma: float, levels: int, pixels: int) -> float:
-    """Upper bound on the total variation distance to exact rounded Gaussian noise on ``pixels`` numbers.
-
-    d ((2K + 1) 2^-62 + 2 Phi(-9.5)), rounded up. Source: THEORY 4.3.
-    """
-    reach = math.ceil(REACH * levels * sigma)
-    tail = math.erfc(REACH / math.sqrt(2.0))
-    return pixels * ((2 * reach + 2) * 2.0**-BITS + tail) * (1.0 + 1e-9)
 
 
 def rounded_gaussian(

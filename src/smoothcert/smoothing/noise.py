@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from smoothcert.bounds.discretisation import grid_error
 from smoothcert.errors import InvalidInput
 from smoothcert.smoothing import grid
 from smoothcert.smoothing.streams import Segment, normals, words
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+Prepared = npt.NDArray[np.int32] | npt.NDArray[np.float32]
 _OFF_GRID = 1e-3  # in grey levels: float32 pixels k / 255 are within 1e-5 of their level
 
 
@@ -35,11 +37,11 @@ class Noise(Protocol):
         """Total variation distance between the noise drawn and exact Gaussian noise, at most."""
         ...
 
-    def prepare(self, image: Pixels) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
+    def prepare(self, image: Pixels) -> Prepared:
         """Check one image ``(C, H, W)`` and bring it to the form that noise is added to."""
         ...
 
-    def noisy(self, prepared: npt.NDArray[np.int32] | npt.NDArray[np.float32], seed: int, segment: Segment) -> npt.NDArray[np.float32]:
+    def noisy(self, prepared: Prepared, seed: int, segment: Segment) -> npt.NDArray[np.float32]:
         """The draws of a segment, float32 ``(count, C, H, W)`` in units of pixels in [0, 1]."""
         ...
 
@@ -53,7 +55,7 @@ class GridNoise:
     kind: str = "grid"
 
     def error(self, pixels: int) -> float:
-        return grid.noise_error(self.sigma, self.levels, pixels)
+        return grid_error(self.sigma, self.levels, pixels)
 
     def prepare(self, image: Pixels) -> npt.NDArray[np.int32]:
         """Integer levels; floats in [0, 1] are accepted where they lie on the grid, refused elsewhere."""
@@ -76,12 +78,12 @@ class GridNoise:
             )
         return rounded.astype(np.int32)
 
-    def noisy(self, prepared: npt.NDArray[np.int32] | npt.NDArray[np.float32], seed: int, segment: Segment) -> npt.NDArray[np.float32]:
+    def noisy(self, prepared: Prepared, seed: int, segment: Segment) -> npt.NDArray[np.float32]:
         drawn = words(seed, segment, prepared.size)
         levels = grid.rounded_gaussian(drawn, self.sigma, self.levels)
-        levels += prepared.reshape(-1)
+        levels += prepared.reshape(-1).astype(np.int32)
         scaled: npt.NDArray[np.float32] = levels.astype(np.float32) / np.float32(self.levels)
-        return scaled.reshape(segment.count, *prepared.shape)
+        return scaled.reshape(segment.draws, *prepared.shape)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class FloatNoise:
             return (image / np.float32(self.levels)).astype(np.float32)
         return _unit_interval(image)
 
-    def noisy(self, prepared: npt.NDArray[np.int32] | npt.NDArray[np.float32], seed: int, segment: Segment) -> npt.NDArray[np.float32]:
+    def noisy(self, prepared: Prepared, seed: int, segment: Segment) -> npt.NDArray[np.float32]:
         drawn = normals(seed, segment, prepared.shape, purpose="smoothing")
         added: npt.NDArray[np.float32] = prepared.astype(np.float32) + (self.sigma * drawn).astype(np.float32)
         return added
@@ -147,8 +149,8 @@ class NamedDraws:
         start = 0
         for segment in self._segments:
             drawn = normals(self._seed, segment, self._shape, purpose="sampler", step=step)
-            noise[start : start + segment.count] = drawn
-            start += segment.count
+            noise[start : start + segment.draws] = drawn
+            start += segment.draws
         return torch.from_numpy(noise)
 
 

@@ -21,12 +21,12 @@ _WORDS = 4  # 64-bit words in one block of Philox
 
 
 class Segment(NamedTuple):
-    """Draws ``first .. first + count - 1`` of one stage of one example."""
+    """Draws ``first .. first + draws - 1`` of one stage of one example."""
 
     example: int
     stage: str
     first: int
-    count: int
+    draws: int
 
 
 def words(
@@ -46,8 +46,8 @@ def words(
     blocks = -(-per_draw // _WORDS)
     counter = np.array([segment.first * blocks, step, segment.example, STAGES[segment.stage]], dtype=np.uint64)
     key = np.array([seed, PURPOSES[purpose]], dtype=np.uint64)
-    raw = np.random.Philox(key=key, counter=counter).random_raw(segment.count * blocks * _WORDS)
-    drawn: npt.NDArray[np.uint64] = raw.reshape(segment.count, blocks * _WORDS)[:, :per_draw]
+    raw = np.random.Philox(key=key, counter=counter).random_raw(segment.draws * blocks * _WORDS)
+    drawn: npt.NDArray[np.uint64] = raw.reshape(segment.draws, blocks * _WORDS)[:, :per_draw]
     return drawn
 
 
@@ -62,5 +62,5 @@ def normals(
 
     drawn = words(seed, segment, int(np.prod(shape)), purpose=purpose, step=step)
     uniform = ((drawn >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    quantiles: npt.NDArray[np.float64] = ndtri(uniform).reshape(segment.count, *shape)
+    quantiles: npt.NDArray[np.float64] = ndtri(uniform).reshape(segment.draws, *shape)
     return quantiles

@@ -1,0 +1,124 @@
+"""From a run file's tallies to what they prove. Radii are derived here, on reading, never stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from smoothcert.bounds.multiplicity import check_alpha
+from smoothcert.certificates import certify, predict
+from smoothcert.errors import RunFileError
+from smoothcert.runlog.results import Outcome, Results
+from smoothcert.runlog.specification import Specification
+from smoothcert.runlog.store import RunReader, TallyRow, open_run
+from smoothcert.tallies import Votes
+
+
+@dataclass
+class Progress:
+    """The merged draws of one image: tally, ranges covered, and seconds, by stage."""
+
+    votes: dict[str, Votes]
+    ranges: dict[str, list[tuple[int, int]]]
+    seconds: float = 0.0
+
+    def complete(self, specification: Specification) -> bool:
+        """Whether every stage is covered exactly: draws 0 .. n - 1, without gap or overlap."""
+        return all(self.ranges.get(stage) == [(0, draws)] for stage, draws in specification.rule.stages)
+
+
+def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
+    """Add up rows by image and stage; ``RunFileError`` where two rows cover the same draw."""
+    merged: dict[int, Progress] = {}
+    for row in sorted(rows, key=lambda row: (row.example, row.stage, row.first)):
+        image = merged.setdefault(row.example, Progress({}, {}))
+        ranges = image.ranges.setdefault(row.stage, [])
+        if ranges and row.first < ranges[-1][1]:
+            raise RunFileError(
+                f"draws {row.first}.. of example {row.example}, stage {row.stage}",
+                "are counted twice, which would void the certificate",
+                "Restore the run file from a copy",
+            )
+        if ranges and row.first == ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], row.first + row.draws)
+        else:
+            ranges.append((row.first, row.first + row.draws))
+        image.votes[row.stage] = image.votes.get(row.stage, Votes()) + row.votes
+        image.seconds += row.seconds
+    return merged
+
+
+def outcome(specification: Specification, example: int, label: int, image: Progress, alpha: float) -> Outcome:
+    """The certificate (or prediction) of one finished image."""
+    noise, rule = specification.noise, specification.rule
+    if rule.task == "predict":
+        prediction = predict(image.votes["prediction"], sigma=noise.sigma, alpha=alpha)
+        return Outcome(example, label, prediction.label, None, image.seconds)
+    certificate = certify(
+        image.votes["selection"],
+        image.votes["estimation"],
+        sigma=noise.sigma,
+        alpha=alpha,
+        bound=rule.bound,
+        noise_error=noise_error(specification),
+    )
+    return Outcome(example, label, certificate.label, certificate.radius, image.seconds)
+
+
+def noise_error(specification: Specification) -> float:
+    """Distance of the run's noise to exact Gaussian noise; float noise makes no claim and has none."""
+    from smoothcert.bounds.discretisation import grid_error
+
+    noise, data = specification.noise, specification.data
+    if noise.kind == "float" or data.levels is None:
+        return 0.0
+    channels, height, width = data.shape
+    return grid_error(noise.sigma, data.levels, channels * height * width)
+
+
+def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Results:
+    """Every finished image of a run with its certificate.
+
+    Args:
+        run: an open run, or the path of one.
+        alpha: another error probability than the specification's; the result is then marked post hoc,
+            because a level chosen after seeing the votes proves nothing at that level.
+    """
+    reader = open_run(run) if not isinstance(run, RunReader) else run
+    specification = reader.specification
+    level = specification.rule.alpha if alpha is None else check_alpha(alpha)
+    labels = {row.example: row.label for row in reader.examples()}
+    merged = merge(row for row, _ in reader.tallies())
+    rule = specification.rule
+    return Results(
+        name=str(reader.directory),
+        outcomes=tuple(
+            outcome(specification, example, labels[example], image, level)
+            for example, image in sorted(merged.items())
+            if example in labels and image.complete(specification)
+        ),
+        sigma=specification.noise.sigma,
+        alpha=level,
+        n0=rule.n0,
+        n=rule.n,
+        alpha_post_hoc=level != rule.alpha,
+        planned=len(labels),
+        description=describe(specification),
+    )
+
+
+def describe(specification: Specification) -> str:
+    """Data set and model in a few words."""
+    denoiser = f" behind {specification.denoiser.source}" if specification.denoiser else ", no denoiser"
+    return f"{specification.data.name}: {specification.classifier.source}{denoiser}"
+
+
+def tally_digest(run: RunReader) -> str:
+    """SHA-256 of the merged tallies: equal for two runs exactly when every count is equal."""
+    whole = hashlib.sha256()
+    for example, image in sorted(merge(row for row, _ in run.tallies()).items()):
+        for stage in sorted(image.votes):
+            whole.update(f"{example} {stage} {image.ranges[stage]} {image.votes[stage].to_json()}\n".encode())
+    return whole.hexdigest()

@@ -1,0 +1,159 @@
+"""Re-derive what a run claims from what it stores, trusting nothing else: the auditor's check, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from smoothcert.errors import SmoothcertError
+from smoothcert.runlog.reading import describe, merge, noise_error, results
+from smoothcert.runlog.results import Results
+from smoothcert.runlog.store import RunReader, data_hash
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: what, whether it holds, and the evidence."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of ``verify``: every check, the claim in plain words, and the certificates behind it."""
+
+    checks: tuple[Check, ...]
+    claim: str
+    results: Results | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+
+def verify(run: RunReader, *, alpha: float | None = None) -> Verification:
+    """Check a run file against its own claims; a failed check is reported, never raised.
+
+    Looks at the file's integrity, the hash of the specification, of the image list and of every row; that
+    each image's draws are exactly those specified, each once; the alpha accounting; and recomputes every
+    certificate from the counts.
+    """
+    checks = tuple(_guarded(name, check, run) for name, check in _CHECKS)
+    if not all(check.passed for check in checks):
+        return Verification(checks, "This run file does not support any claim: a check failed.", None)
+    found = results(run, alpha=alpha)
+    checks += (_accounting(run, found),)
+    return Verification(checks, claim(run, found), found)
+
+
+def claim(run: RunReader, found: Results) -> str:
+    """What is proved, for whom it holds and for whom not, in one plain paragraph."""
+    spec = run.specification
+    abstained = sum(o.predicted is None for o in found.outcomes)
+    per = f"with confidence {1 - (found.alpha or 0):.6g} for each image separately"
+    threat = (
+        "The threat is any change of the image that stays on its grid of "
+        f"{spec.data.levels + 1} grey levels and has L2 norm at most the radius, on pixels scaled to [0, 1]"
+        if spec.noise.kind == "grid" and spec.data.levels
+        else "The threat is any change of L2 norm at most the radius on pixels in [0, 1], leaving aside leaks "
+        "through float addition, against which float noise gives no protection"
+    )
+    parts = [
+        f"{len(found.outcomes)} of {found.planned} images of {describe(spec)}.",
+        _statement(spec.rule.task, per, spec.noise.sigma),
+        f"{threat}. Gaussian noise sigma = {spec.noise.sigma:g}, n0 = {spec.rule.n0:,} and n = "
+        f"{spec.rule.n:,} draws an image, alpha = {found.alpha:g}, fixed before the first draw.",
+        f"{abstained} images are abstentions, for which nothing is claimed.",
+    ]
+    if found.alpha_post_hoc:
+        parts.append(f"POST HOC: alpha was specified as {spec.rule.alpha:g}; this reading uses another one.")
+    if not found.complete:
+        parts.append(f"INCOMPLETE: {(found.planned or 0) - len(found.outcomes)} images are not finished.")
+    return " ".join(parts)
+
+
+def _statement(task: str, per: str, sigma: float) -> str:
+    if task == "predict":
+        return f"The answer given is the smoothed classifier's own answer, {per}."
+    return f"Within its radius an image keeps the stated label under the smoothed classifier, {per}."
+
+
+def _guarded(name: str, check: Callable[[RunReader], tuple[bool, str]], run: RunReader) -> Check:
+    try:
+        passed, detail = check(run)
+    except SmoothcertError as error:
+        passed, detail = False, str(error)
+    return Check(name, passed, detail)
+
+
+def _file(run: RunReader) -> tuple[bool, str]:
+    found = run.integrity()
+    return found == "ok", f"SQLite says: {found}"
+
+
+def _identity(run: RunReader) -> tuple[bool, str]:
+    recomputed = run.specification.identity()
+    return recomputed == run.identity, f"SHA-256 {recomputed[:16]}..., stored {run.identity[:16]}..."
+
+
+def _images(run: RunReader) -> tuple[bool, str]:
+    rows, data = run.examples(), run.specification.data
+    recomputed = data_hash(rows)
+    same = recomputed == data.sha256 and len(rows) == data.examples
+    return same, f"{len(rows)} images, SHA-256 {recomputed[:16]}..., specified {data.examples}, {data.sha256[:16]}..."
+
+
+def _rows(run: RunReader) -> tuple[bool, str]:
+    count, wrong = 0, 0
+    for row, digest in run.tallies():
+        count += 1
+        wrong += digest != row.digest(run.identity) or row.votes.total != row.draws
+    return wrong == 0, f"{count} rows, {wrong} with a wrong hash or count"
+
+
+def _draws(run: RunReader) -> tuple[bool, str]:
+    """Every image's ranges lie within what is specified, each draw once; unknown stages or images fail."""
+    spec = run.specification
+    known, allowed = {row.example for row in run.examples()}, dict(spec.rule.stages)
+    merged = merge(row for row, _ in run.tallies())
+    stray = [e for e, image in merged.items() if e not in known or list(_outside(image.ranges, allowed))]
+    finished = sum(image.complete(spec) for image in merged.values())
+    total = sum(votes.total for image in merged.values() for votes in image.votes.values())
+    return not stray, f"{finished} of {len(known)} images complete, {total:,} draws" + (
+        f", draws that are not specified for examples {stray[:5]}" if stray else ""
+    )
+
+
+def _outside(ranges: dict[str, list[tuple[int, int]]], allowed: dict[str, int]) -> Iterator[str]:
+    for stage, spans in ranges.items():
+        if stage not in allowed or any(first < 0 or end > allowed[stage] for first, end in spans):
+            yield stage
+
+
+def _classes(run: RunReader) -> tuple[bool, str]:
+    bad = [row.example for row in run.examples() if row.label < 0]
+    nonfinite = sum(row.votes.nonfinite for row, _ in run.tallies())
+    return not bad, f"{nonfinite} draws with a non-finite answer, counted against the certificates"
+
+
+def _accounting(run: RunReader, found: Results) -> Check:
+    rule = run.specification.rule
+    share = "alpha/2 on each of p_A and p_B" if rule.bound == "pair" else "all of alpha on p_A"
+    detail = (
+        f"{share}; n0 and n fixed, selection and estimation draws disjoint; allowance for the grid "
+        f"{noise_error(run.specification):.1e}; {len(found.outcomes)} certificates recomputed"
+    )
+    return Check("alpha accounting", rule.stop == "fixed", detail)
+
+
+_CHECKS: tuple[tuple[str, Callable[[RunReader], tuple[bool, str]]], ...] = (
+    ("file integrity", _file),
+    ("specification hash", _identity),
+    ("image list", _images),
+    ("row hashes", _rows),
+    ("draws", _draws),
+    ("answers", _classes),
+)
