@@ -3,7 +3,7 @@
 May import certificates, bounds, tallies, errors. The field's TSV dialects are read and written in ``tsv``.
 """
 
-from smoothcert.runlog.reading import results, tally_digest
+from smoothcert.runlog.reading import open_runs, results, tally_digest
 from smoothcert.runlog.results import Outcome, Results
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import RunReader, create_or_resume, open_run
@@ -17,6 +17,7 @@ __all__ = [
     "Verification",
     "create_or_resume",
     "open_run",
+    "open_runs",
     "results",
     "tally_digest",
     "verify",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from smoothcert.certificates import certify, predict
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.results import Outcome, Results
 from smoothcert.runlog.specification import Specification
-from smoothcert.runlog.store import RunReader, TallyRow, open_run
+from smoothcert.runlog.store import DATABASE, RunReader, TallyRow, open_run
 from smoothcert.tallies import Votes
 
 
@@ -107,6 +108,32 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
         planned=len(labels),
         description=describe(specification),
     )
+
+
+def open_runs(*patterns: str | Path, alpha: float | None = None) -> tuple[Results, ...]:
+    """The certificates of every run that the patterns name, smallest sigma first.
+
+    Args:
+        patterns: run directories, glob patterns of them (``"runs/dds-*"``), or directories holding runs.
+        alpha: as for ``results``.
+
+    Raises:
+        RunFileError: a pattern that names no run.
+    """
+    found = [results(directory, alpha=alpha) for pattern in patterns for directory in run_directories(pattern)]
+    return tuple(sorted(found, key=lambda run: (run.sigma or 0.0, run.name)))
+
+
+def run_directories(pattern: str | Path) -> list[Path]:
+    """The run directories a path or glob pattern names; ``RunFileError`` where there is none."""
+    matches = [Path(match) for match in sorted(glob.glob(str(pattern)))]
+    found = [match for match in matches if (match / DATABASE).is_file()]
+    for match in matches:
+        if match not in found:
+            found += sorted(inner.parent for inner in match.glob(f"*/{DATABASE}"))
+    if not found:
+        raise RunFileError(str(pattern), f"names no directory with a {DATABASE}", "Pass what 'smoothcert certify' wrote")
+    return found
 
 
 def describe(specification: Specification) -> str:

@@ -11,23 +11,26 @@ class Outcome:
 
     Attributes:
         index: the image's index in its data set.
-        label: its true class.
+        label: its true class, ``None`` where an imported log does not say.
         predicted: the smoothed classifier's answer, ``None`` for an abstention.
         radius: certified L2 radius on pixels in [0, 1], rounded down; 0 for an abstention; ``None`` where
             the source holds predictions only.
         seconds: what the image cost, where known.
+        judged: the source's own verdict on the answer; asked only where ``label`` is ``None``.
     """
 
     index: int
-    label: int
+    label: int | None
     predicted: int | None
     radius: float | None
     seconds: float | None = None
+    judged: bool | None = None
 
     @property
     def correct(self) -> bool:
         """Whether the answer is the true class (an abstention is not)."""
-        return self.predicted is not None and self.predicted == self.label
+        right = self.judged is True if self.label is None else self.predicted == self.label
+        return self.predicted is not None and right
 
     def certified_at(self, radius: float) -> bool:
         """Whether the answer is correct and proved constant within ``radius``."""
@@ -45,6 +48,7 @@ class Results:
         alpha_post_hoc: true when ``alpha`` is not the one fixed before the first draw.
         planned: how many images the specification names (``len(outcomes)`` when complete).
         description: data set and model in a few words.
+        truncated: true when the source breaks off in mid-line, so that images are missing.
     """
 
     name: str
@@ -56,8 +60,9 @@ class Results:
     alpha_post_hoc: bool = False
     planned: int | None = None
     description: str = ""
+    truncated: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether every planned image is finished."""
-        return self.planned is None or self.planned == len(self.outcomes)
+        return not self.truncated and self.planned in (None, len(self.outcomes))

@@ -1,0 +1,209 @@
+"""``certify`` and ``predict`` over a data set: settle the specification, check the model, run, resume."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from smoothcert.engine.local import Images, execute
+from smoothcert.engine.plan import Plan
+from smoothcert.engine.progress import Running, display
+from smoothcert.engine.specify import environment, example_rows, specify
+from smoothcert.protocols import Dataset
+from smoothcert.runlog import results
+from smoothcert.runlog.configuration import write_configuration
+from smoothcert.runlog.reading import merge
+from smoothcert.runlog.results import Results
+from smoothcert.runlog.specification import RuleSpec, Specification
+from smoothcert.runlog.specification import rule as make_rule
+from smoothcert.runlog.store import ExampleRow, create_or_resume, open_run, stored_specification
+from smoothcert.smoothing.classifier import SmoothedClassifier
+
+_WARM_UP = 3  # batches timed for the estimate, after one that is not
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost, from a short warm-up on real inputs."""
+
+    images: int
+    draws: int
+    draws_per_second: float
+    batch: int
+    threads: int
+    device: str
+
+    @property
+    def seconds(self) -> float:
+        """Expected duration."""
+        return self.draws / self.draws_per_second
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images:,} images, {self.draws:,} draws left at about {self.draws_per_second:,.0f} draws/s "
+            f"({self.device}, {self.threads} threads, batches of {self.batch}): about {duration(self.seconds)}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run, ready to start: everything settled and nothing drawn."""
+
+    smoothed: SmoothedClassifier
+    data: Dataset
+    rows: list[ExampleRow]
+    specification: Specification
+    directory: Path
+
+    @property
+    def plan(self) -> Plan:
+        """Its batches."""
+        spec = self.specification
+        return Plan([row.example for row in self.rows], spec.rule.stages, spec.execution.batch)
+
+    def images(self) -> Images:
+        """Its images, prepared for the noise when asked for."""
+        positions = {row.example: k for k, row in enumerate(self.rows)}
+        return Images(self.data, self.smoothed.noise_for(self.data.levels), positions)
+
+    def check_model(self) -> None:
+        """Set the thread count and refuse a model that is not a function of one draw."""
+        execution = self.specification.execution
+        torch.set_num_threads(execution.threads)
+        images = self.images()
+        some = [images[row.example] for row in self.rows[: min(len(self.rows), execution.batch, 32)]]
+        self.smoothed.check(some, seed=self.specification.noise.seed, batch=execution.batch, noise=images.noise)
+
+    def estimate(self, *, done: int = 0) -> Estimate:
+        """Time a few batches on a stream that no certificate uses."""
+        from smoothcert.smoothing.streams import Segment
+
+        spec, images, execution = self.specification, self.images(), self.specification.execution
+        image = images[self.rows[0].example]
+        took = []
+        for k in range(_WARM_UP + 1):
+            segment = Segment(self.rows[0].example, "check", 10**6 + k * execution.batch, execution.batch)
+            started = time.perf_counter()
+            self.smoothed.labels([(image, segment)], seed=spec.noise.seed, batch=execution.batch, noise=images.noise)
+            took.append(time.perf_counter() - started)
+        speed = execution.batch / sorted(took[1:])[_WARM_UP // 2]
+        left = self.plan.draws - done
+        return Estimate(len(self.rows), left, speed, execution.batch, execution.threads, execution.device)
+
+    def run(self, *, quiet: bool = False) -> Results:
+        """Draw what is missing and return every certificate; ``Interrupted`` keeps what is finished."""
+        spec = self.specification
+        writer = create_or_resume(self.directory, spec, self.rows, environment())
+        try:
+            done = merge(row for row, _ in writer.tallies())
+            write_configuration(self.directory, spec)
+            running = Running(spec, {row.example: row.label for row in self.rows}, done)
+            title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
+            bar = display(title, len(self.rows), self.plan.draws, running.draws, spec.noise.sigma, quiet=quiet)
+            with bar:
+
+                def report(rows: list) -> None:  # type: ignore[type-arg]
+                    running.update(rows)
+                    bar.update(running)
+
+                execute(self.smoothed, self.images(), self.plan, spec, writer, done, report)
+            return results(writer)
+        finally:
+            writer.close()
+
+
+def prepare(
+    smoothed: SmoothedClassifier,
+    data: Dataset,
+    directory: str | Path,
+    rule: RuleSpec,
+    *,
+    seed: int = 0,
+    batch: int | None = None,
+    threads: int | None = None,
+) -> Job:
+    """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one."""
+    directory = Path(directory)
+    rows = example_rows(data)
+    stored = stored_specification(directory)
+    spec = specify(smoothed, data, rows, rule, seed=seed, batch=batch, threads=threads, stored=stored)
+    job = Job(smoothed, data, rows, spec, directory)
+    job.check_model()
+    return job
+
+
+def certify(
+    smoothed: SmoothedClassifier,
+    data: Dataset,
+    directory: str | Path,
+    *,
+    n0: int = 100,
+    n: int = 100_000,
+    alpha: float = 0.001,
+    bound: str = "one",
+    stop: str = "fixed",
+    seed: int = 0,
+    batch: int | None = None,
+    threads: int | None = None,
+    quiet: bool = True,
+) -> Results:
+    """For each image, with probability >= 1 - alpha: its answer is constant within its radius, or it abstains.
+
+    Everything observed goes to a run file in ``directory``; calling again with the same arguments continues
+    an interrupted run, bit for bit as if it had not been interrupted.
+
+    Args:
+        smoothed: the smoothed classifier. data: the images.
+        n0: selection draws, n: estimation draws, of each image. alpha: error probability of each certificate.
+        bound: ``"one"`` or ``"pair"`` (see ``certificates.certify``). stop: ``"fixed"``.
+        seed: names the noise streams. batch, threads: how the networks are evaluated; chosen if left out.
+        quiet: no progress bar.
+
+    Raises:
+        InvalidInput, UnsoundModel, ModelOutputError: what was given cannot be certified.
+        SpecificationMismatch: ``directory`` holds another run. RunLocked: it is being written.
+        Interrupted: Ctrl-C or SIGTERM. RunFileError: the disk failed.
+
+    Source: CERTIFY of Cohen et al. 2019.
+    """
+    rule = make_rule(task="certify", alpha=alpha, n0=n0, n=n, bound=bound, stop=stop)
+    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads)
+    return job.run(quiet=quiet)
+
+
+def predict(
+    smoothed: SmoothedClassifier,
+    data: Dataset,
+    directory: str | Path,
+    *,
+    n: int = 1_000,
+    alpha: float = 0.001,
+    seed: int = 0,
+    batch: int | None = None,
+    threads: int | None = None,
+    quiet: bool = True,
+) -> Results:
+    """For each image, with probability >= 1 - alpha: the answer is the smoothed classifier's, or it abstains.
+
+    Arguments, errors and resumption as for ``certify``. Source: PREDICT of Cohen et al. 2019.
+    """
+    rule = make_rule(task="predict", alpha=alpha, n0=0, n=n)
+    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads)
+    return job.run(quiet=quiet)
+
+
+def load_results(directory: str | Path) -> Results:
+    """The certificates of a finished or unfinished run, without its models."""
+    return results(open_run(directory))

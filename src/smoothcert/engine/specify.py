@@ -1,0 +1,130 @@
+"""From a smoothed classifier and a data set to the specification of a run."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+
+from smoothcert.errors import InvalidInput
+from smoothcert.protocols import Dataset, Example
+from smoothcert.runlog import specification as spec
+from smoothcert.runlog.store import ExampleRow, data_hash
+from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.network import default_batch, modules_of
+
+
+def specify(
+    smoothed: SmoothedClassifier,
+    data: Dataset,
+    rows: list[ExampleRow],
+    rule: spec.RuleSpec,
+    *,
+    seed: int,
+    batch: int | None,
+    threads: int | None,
+    stored: spec.Specification | None,
+) -> spec.Specification:
+    """Everything that changes the result, settled before the first draw.
+
+    What the caller left open (``batch``, ``threads``) is taken from the run that is being continued, where
+    there is one, and chosen afresh otherwise.
+    """
+    noise = smoothed.noise_for(data.levels)
+    before = stored.execution if stored else None
+    return spec.build(
+        data=spec.DataSpec(
+            name=data.name,
+            examples=len(rows),
+            levels=data.levels,
+            shape=data.shape,
+            classes=tuple(data.classes),
+            sha256=data_hash(rows),
+        ),
+        classifier=component(smoothed.classifier),
+        denoiser=component(smoothed.denoiser) if smoothed.denoiser is not None else None,
+        noise=spec.NoiseSpec(kind=noise.kind, sigma=smoothed.sigma, seed=seed),
+        rule=rule,
+        execution=spec.ExecutionSpec(
+            batch=batch or (before.batch if before else default_batch(data.shape, smoothed.network.device)),
+            threads=threads or (before.threads if before else torch.get_num_threads()),
+            device=_device(smoothed.network.device),
+            libraries=_libraries(),
+        ),
+    )
+
+
+def example_rows(data: Dataset) -> list[ExampleRow]:
+    """One row an image with the hash of its pixels; images of the wrong shape or twice the same index are refused."""
+    rows = [_row(data[position], data.shape) for position in range(len(data))]
+    if not rows:
+        raise InvalidInput(f"the data set {data.name}", "has no images", "Choose a larger slice")
+    if len({row.example for row in rows}) != len(rows):
+        raise InvalidInput(
+            f"the data set {data.name}",
+            "has two images with one index, so they would share their noise",
+            "Give every image an index of its own",
+        )
+    return rows
+
+
+def component(part: Any) -> spec.ComponentSpec:
+    """Name, settings and weight hash of a classifier or denoiser."""
+    modules = modules_of(part)
+    source = getattr(part, "source", None) or getattr(part, "__qualname__", None) or type(part).__qualname__
+    settings = part.describe() if hasattr(part, "describe") else {}
+    return spec.ComponentSpec(source=str(source), sha256=weight_hash(modules) if modules else None, settings=settings)
+
+
+def weight_hash(modules: list[torch.nn.Module]) -> str:
+    """SHA-256 over name, type, shape and bytes of every tensor of the modules' states, in name order."""
+    whole = hashlib.sha256()
+    for module in modules:
+        for name, tensor in sorted(module.state_dict().items()):
+            array = tensor.detach().cpu().contiguous()
+            whole.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+            whole.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.reshape(1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """What is worth knowing about where a run was made but does not name it."""
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "smoothcert": _version("smoothcert"),
+    }
+
+
+def _row(example: Example, shape: tuple[int, int, int]) -> ExampleRow:
+    if tuple(example.image.shape) != tuple(shape):
+        raise InvalidInput(
+            f"image {example.index} of shape {example.image.shape}", f"the data set declares {shape}", "Resize it first"
+        )
+    image = np.ascontiguousarray(example.image)
+    pixels = hashlib.sha256(f"{image.dtype} {image.shape}\n".encode() + image.tobytes()).hexdigest()
+    return ExampleRow(example.index, int(example.label), example.name, pixels)
+
+
+def _libraries() -> dict[str, str]:
+    """Versions that decide how a network rounds: mixing them within a run would mix two base classifiers."""
+    names = ("torch", "diffusers", "numpy")
+    return {name: _version(name) for name in names} | {"cpu": torch.backends.cpu.get_cpu_capability()}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _device(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device

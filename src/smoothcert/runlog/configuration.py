@@ -1,0 +1,74 @@
+"""The flat TOML file of a run: the words of the command line, one a line, enough to repeat it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from smoothcert.errors import InvalidInput, RunFileError
+from smoothcert.runlog.specification import Specification
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE = "run.toml"
+
+
+def settings(specification: Specification) -> dict[str, Any]:
+    """The specification in the words of the command line's options."""
+    spec = specification
+    chosen: dict[str, Any] = {
+        "task": spec.rule.task,
+        "data": spec.data.name,
+        "classifier": spec.classifier.source,
+        "denoiser": spec.denoiser.source if spec.denoiser else "none",
+        "sampler": spec.denoiser.settings.get("sampler", {}).get("name") if spec.denoiser else None,
+        "sigma": spec.noise.sigma,
+        "noise": spec.noise.kind,
+        "seed": spec.noise.seed,
+        "alpha": spec.rule.alpha,
+        "n0": spec.rule.n0 if spec.rule.task == "certify" else None,
+        "n": spec.rule.n,
+        "bound": spec.rule.bound if spec.rule.task == "certify" else None,
+        "batch": spec.execution.batch,
+        "threads": spec.execution.threads,
+        "device": "cpu" if spec.execution.device == "cpu" else "cuda",
+    }
+    return {key: value for key, value in chosen.items() if value is not None}
+
+
+def to_toml(values: dict[str, Any]) -> str:
+    """Flat TOML: strings, numbers and lists of them."""
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+
+
+def write_configuration(directory: Path, specification: Specification) -> None:
+    """Write ``run.toml`` beside the run file."""
+    text = (
+        f"# Repeats this run: smoothcert {specification.rule.task} --config {FILE} --out DIRECTORY\n"
+        f"# specification {specification.identity()}\n"
+    )
+    try:
+        (directory / FILE).write_text(text + to_toml(settings(specification)), encoding="utf-8")
+    except OSError as error:
+        raise RunFileError(
+            f"{directory / FILE}", f"cannot be written ({error})", "Free some space or choose another directory"
+        ) from error
+
+
+def read_configuration(path: str | Path) -> dict[str, Any]:
+    """Read a flat TOML file; ``InvalidInput`` with the line for what is not TOML, or not flat."""
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"the configuration {path}", f"cannot be read ({error})", "Write flat TOML: sigma = 0.25") from error
+    nested = [key for key, value in values.items() if isinstance(value, dict)]
+    if nested:
+        raise InvalidInput(
+            f"the table [{nested[0]}] in {path}", "the configuration is flat", "Write its keys at the top level"
+        )
+    return values

@@ -1,0 +1,199 @@
+"""The smoothed classifier g(x) = argmax_c P(f(x + eta) = c), f being denoise-then-classify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from smoothcert import certificates
+from smoothcert.bounds.multiplicity import check_alpha
+from smoothcert.errors import InvalidInput
+from smoothcert.protocols import Classifier, Denoiser
+from smoothcert.smoothing.checks import check_network
+from smoothcert.smoothing.network import Network, default_batch, pad
+from smoothcert.smoothing.noise import NamedDraws, Noise, Prepared, make_noise
+from smoothcert.smoothing.streams import Segment
+from smoothcert.tallies import Votes
+
+Image = Tensor | npt.NDArray[Any]
+
+
+class SmoothedClassifier:
+    """A classifier with a guarantee, made from one without, without retraining it.
+
+    Args:
+        classifier: images ``(B, C, H, W)`` in [0, 1] -> scores ``(B, classes)`` or labels ``(B,)``.
+        sigma: standard deviation of the Gaussian noise, on pixels in [0, 1].
+        denoiser: ``D(noisy, sigma)`` -> images in [0, 1]; without one the classifier sees the noise.
+        noise: ``"grid"`` (exact for integer images, the default) or ``"float"`` (as published code does it).
+        levels: L for integer images with levels 0..L; 255 where nothing else is said.
+        device: where the networks run; torch modules are moved there and put into evaluation mode.
+
+    Raises:
+        InvalidInput: sigma not positive and finite, a model that cannot be called, an unknown noise.
+
+    Source: Cohen et al. 2019; with a diffusion denoiser Carlini et al. 2023, Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        sigma: float,
+        *,
+        denoiser: Denoiser | None = None,
+        noise: str = "grid",
+        levels: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.levels = levels
+        self.noise: Noise = make_noise(noise, sigma, levels or 255)
+        self.sigma = float(sigma)
+        self.network = Network(classifier, denoiser, self.sigma, device)
+        self._checked: set[tuple[Any, ...]] = set()
+
+    @property
+    def classifier(self) -> Any:
+        """The base classifier as given."""
+        return self.network.classifier
+
+    @property
+    def denoiser(self) -> Any | None:
+        """The denoiser as given."""
+        return self.network.denoiser
+
+    def noise_for(self, levels: int | None) -> Noise:
+        """This classifier's noise on data with these grey levels (``None`` for float images)."""
+        if levels is not None and self.levels is not None and levels != self.levels:
+            raise InvalidInput(
+                f"levels={self.levels} on data with levels 0..{levels}",
+                "noise on the wrong grid would certify another model",
+                "Leave levels= out when a data set declares them",
+            )
+        return make_noise(self.noise.kind, self.sigma, levels if levels is not None else self.levels)
+
+    def certify(
+        self,
+        image: Image,
+        *,
+        n0: int = 100,
+        n: int = 100_000,
+        alpha: float = 0.001,
+        seed: int = 0,
+        bound: certificates.gaussian.Bound = "one",
+        example: int | Sequence[int] = 0,
+        batch: int | None = None,
+    ) -> Any:
+        """With probability >= 1 - alpha an image's answer is constant within its radius (or it abstains).
+
+        Args:
+            image: one image ``(C, H, W)`` or several ``(B, C, H, W)``; uint8 levels, or floats in [0, 1].
+            n0: selection draws. n: estimation draws. alpha: error probability of each certificate.
+            seed, example: name the noise streams; several images use example, example + 1, ...
+            bound: ``"one"`` bounds p_A alone, ``"pair"`` p_A and the strongest rival.
+            batch: draws evaluated at once; by default chosen from the image size.
+
+        Returns:
+            A ``Certificate`` for one image, a tuple of them for several.
+
+        Raises:
+            InvalidInput: a bad image or number. UnsoundModel, ModelOutputError: a model that cannot be used.
+        """
+        _check_draws(n0=n0, n=n)
+        check_alpha(alpha)
+        found: list[certificates.Certificate] = []
+        for name, prepared in self._prepared(image, example, seed, batch):
+            stages = ("selection", n0), ("estimation", n)
+            selection, estimation = (self._votes(prepared, name, stage, k, seed, batch) for stage, k in stages)
+            error = self.noise.error(prepared.size)
+            found.append(
+                certificates.certify(
+                    selection, estimation, sigma=self.sigma, alpha=alpha, bound=bound, noise_error=error
+                )
+            )
+        return found[0] if image.ndim == 3 else tuple(found)
+
+    def predict(
+        self,
+        image: Image,
+        *,
+        n: int = 1_000,
+        alpha: float = 0.001,
+        seed: int = 0,
+        example: int | Sequence[int] = 0,
+        batch: int | None = None,
+    ) -> Any:
+        """With probability >= 1 - alpha the label is g's answer for that image, or ``None`` (an abstention).
+
+        Returns a ``Prediction`` for one image, a tuple of them for several. Arguments and errors as for
+        ``certify``. Source: PREDICT of Cohen et al. 2019.
+        """
+        _check_draws(n=n)
+        check_alpha(alpha)
+        found = [
+            certificates.predict(self._votes(prepared, name, "prediction", n, seed, batch), sigma=self.sigma, alpha=alpha)
+            for name, prepared in self._prepared(image, example, seed, batch)
+        ]
+        return found[0] if image.ndim == 3 else tuple(found)
+
+    def _prepared(
+        self, image: Image, example: int | Sequence[int], seed: int, batch: int | None
+    ) -> list[tuple[int, Prepared]]:
+        """Images with their stream names, prepared for the noise; the model is checked on them once."""
+        array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+        if array.ndim not in (3, 4) or 0 in array.shape:
+            raise InvalidInput(
+                f"an image of shape {array.shape}", "images are (C, H, W) or (B, C, H, W)", "Reshape it"
+            )
+        several = array if array.ndim == 4 else array[None]
+        names = range(example, example + len(several)) if isinstance(example, int) else list(example)
+        if len(names) != len(several) or len(set(names)) != len(names):
+            raise InvalidInput(
+                f"{len(several)} images with the example names {list(names)[:5]}",
+                "each image needs a noise stream of its own",
+                "Pass one distinct example= number an image",
+            )
+        prepared = [self.noise.prepare(one) for one in several]
+        self.check(prepared, seed=seed, batch=batch)
+        return list(zip(names, prepared, strict=True))
+
+    def check(self, prepared: Sequence[Prepared], *, seed: int, batch: int | None = None, noise: Noise | None = None) -> None:
+        """Refuse a model whose answers depend on batch mates; asked once for each shape and batch size."""
+        size = batch or default_batch(prepared[0].shape, self.network.device)
+        key = (prepared[0].shape, size)
+        if key not in self._checked:
+            check_network(self.network, noise or self.noise, prepared[:size], seed=seed, batch=size)
+            self._checked.add(key)
+
+    def _votes(self, image: Prepared, example: int, stage: str, draws: int, seed: int, batch: int | None) -> Votes:
+        size = batch or default_batch(image.shape, self.network.device)
+        votes = Votes()
+        for first in range(0, draws, size):
+            segment = Segment(example, stage, first, min(size, draws - first))
+            votes += Votes.from_labels(self.labels([(image, segment)], seed=seed, batch=size))
+        return votes
+
+    def labels(
+        self, parts: Sequence[tuple[Prepared, Segment]], *, seed: int, batch: int, noise: Noise | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The answers of the named draws, in order; one network call at the fixed batch shape.
+
+        ``parts`` pairs prepared images with the draws wanted of each, together at most ``batch`` draws.
+        A non-finite answer is -1.
+        """
+        noise = noise or self.noise
+        noisy = pad([noise.noisy(image, seed, segment) for image, segment in parts], batch)
+        segments = [segment for _, segment in parts]
+        draws = NamedDraws(seed, segments, noisy.shape[1:], batch) if self.network.stochastic else None
+        return self.network.labels(noisy, draws)[: sum(segment.draws for segment in segments)]
+
+
+def _check_draws(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 10**9:
+            raise InvalidInput(
+                f"{name} = {value!r}", "a number of draws is a whole number from 1 to 10^9", f"Write {name}=1000"
+            )
