@@ -1,1 +1,63 @@
+"""Classifiers: images ``(B, C, H, W)`` in [0, 1] to scores ``(B, classes)`` or labels ``(B,)``.
 
+One file per kind. May import protocols, checkpoints and errors; draws no noise and knows no sigma.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from smoothcert import checkpoints
+from smoothcert.classifiers import convnet
+from smoothcert.classifiers.callable import CallableClassifier, from_import
+from smoothcert.classifiers.convnet import ConvNet, ConvNetConfig
+from smoothcert.errors import InvalidInput, UnknownName
+from smoothcert.protocols import Classifier
+
+__all__ = ["CallableClassifier", "ConvNet", "ConvNetConfig", "load"]
+
+_EMBEDDED = {"digits": "digits-classifier"}
+_IMPORT = "python:"
+
+
+def load(source: str | Path | Callable[[Tensor], Any]) -> Classifier:
+    """Find a classifier, ready to use (eval mode, answers checked).
+
+    Args:
+        source: ``"digits"`` (ships with the package); a directory written by ``smoothcert train classifier``;
+            ``"python:module:attribute"`` (imports the module, which runs its code); or any callable.
+
+    Raises:
+        UnknownName: a name that is none of these.
+        InvalidInput: a source of another type.
+        CheckpointError: a directory whose files are missing, corrupt, or not what their card says.
+    """
+    if isinstance(source, str):
+        return _named(source)
+    if isinstance(source, Path):
+        return convnet.load(source)
+    return _wrapped(source)
+
+
+def _named(name: str) -> Classifier:
+    if name in _EMBEDDED:
+        return convnet.load(checkpoints.embedded(_EMBEDDED[name]))
+    if name.startswith(_IMPORT):
+        return _wrapped(from_import(name.removeprefix(_IMPORT)))
+    if name and Path(name).is_dir():
+        return convnet.load(name)
+    known = [*_EMBEDDED, f"{_IMPORT}module:attribute", "a directory with config.json and model.safetensors"]
+    raise UnknownName.among("classifier", name, known)
+
+
+def _wrapped(source: Any) -> Classifier:
+    if isinstance(source, CallableClassifier | ConvNet):
+        return source.eval() if isinstance(source, ConvNet) else source
+    if isinstance(source, type):
+        why = "it is a class, and calling it would build a model, not classify images"
+        raise InvalidInput(f"classifier {source.__name__}", why, "Give an instance of it")
+    return CallableClassifier(source)

@@ -1,1 +1,16 @@
+"""Making networks: small classifiers and diffusion denoisers, from scratch, on one machine.
 
+Loops run on ``accelerate`` (extra ``[train]``), averaging and learning rates are diffusers'. Every random
+number comes from the seed, so the same seed, versions and thread count give the same weights bit for bit. May
+import the model and data rooms; certification never imports this one.
+"""
+
+from __future__ import annotations
+
+from smoothcert.training.cards import add_figures
+from smoothcert.training.classifier import train_classifier
+from smoothcert.training.denoiser import train_denoiser
+from smoothcert.training.figures import accuracy
+from smoothcert.training.loop import Trained
+
+__all__ = ["Trained", "accuracy", "add_figures", "train_classifier", "train_denoiser"]

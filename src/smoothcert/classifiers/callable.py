@@ -1,0 +1,95 @@
+"""Any callable as a classifier, with its answers checked: what a user plugs in is not trusted."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smoothcert.errors import InvalidInput, ModelOutputError, UnknownName
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class CallableClassifier:
+    """A user's function or module as a classifier: images in, checked scores or labels out.
+
+    A ``torch.nn.Module`` is put in eval mode before every call, as training mode draws random numbers and
+    mixes the images of a batch. No gradients are suppressed here, as attacks need them.
+
+    Args:
+        function: images ``(B, C, H, W)`` -> scores ``(B, classes)`` or integer labels ``(B,)``.
+        name: how messages call it.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Any], *, name: str | None = None) -> None:
+        if not callable(function):
+            raise InvalidInput(
+                f"classifier of type {type(function).__name__}",
+                "it cannot be called",
+                "Give a function or module from images (B, C, H, W) to scores (B, classes)",
+            )
+        self.function = function
+        self.name = name or str(getattr(function, "__qualname__", type(function).__qualname__))
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Scores ``(B, classes)`` or labels ``(B,)``.
+
+        Raises:
+            ModelOutputError: the answer is no tensor of that kind for this batch.
+        """
+        if isinstance(self.function, nn.Module) and self.function.training:
+            self.function.eval()
+        return _checked(_tensor(self.function(images)), len(images), self.name)
+
+    def __repr__(self) -> str:
+        return f"CallableClassifier({self.name})"
+
+
+def from_import(path: str) -> Any:
+    """What ``module:attribute`` names, imported. This runs the module's code, as any import does.
+
+    Raises:
+        InvalidInput: not of the form ``module:attribute``.
+        UnknownName: no such module, or nothing of that name in it.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not (module_name and colon and attribute):
+        why = "an importable classifier is written python:module:attribute"
+        raise InvalidInput(f"classifier 'python:{path}'", why, "Write for instance python:mymodels:net")
+    module = _imported(module_name)
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise UnknownName.among(f"name in module {module_name!r}:", attribute, public)
+    return getattr(module, attribute)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise  # the module exists and something that it imports does not: its own message says what
+        why = "Python does not find it"
+        raise UnknownName(f"module {name!r}", why, "Install it, or put its folder on PYTHONPATH") from error
+
+
+def _tensor(output: Any) -> Any:
+    """Hugging Face models return an object that holds the scores as ``logits``."""
+    return getattr(output, "logits", output)
+
+
+def _checked(output: Any, batch: int, name: str) -> Tensor:
+    wanted = f"scores ({batch}, classes) or integer labels ({batch},)"
+    if not isinstance(output, Tensor):
+        found = f"classifier {name} returned {type(output).__name__}"
+        raise ModelOutputError(found, "it is not a tensor", f"Return {wanted}")
+    labels = output.shape == (batch,) and output.dtype in _INTEGERS
+    scores = output.ndim == 2 and len(output) == batch and output.shape[1] > 0 and output.is_floating_point()
+    if not (labels or scores):
+        found = f"classifier {name} returned {tuple(output.shape)} {output.dtype}"
+        raise ModelOutputError(found, f"for {batch} images it must be {wanted}", "Return one of these")
+    return output

@@ -1,0 +1,73 @@
+"""Cards: what a checkpoint is, how to make it again, and the hashes its files must have."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import smoothcert
+from smoothcert.checkpoints import CARD, hashes, read_card
+from smoothcert.protocols import Dataset
+from smoothcert.training.loop import Outcome
+
+_LIBRARIES = ("torch", "numpy", "diffusers", "accelerate", "safetensors")
+
+
+def write_card(
+    directory: str | Path,
+    kind: str,
+    dataset: Dataset,
+    settings: Mapping[str, Any],
+    outcome: Outcome,
+    figures: Mapping[str, Any],
+    command: str,
+) -> None:
+    """Write ``card.toml`` beside a checkpoint that was just trained."""
+    content = {
+        "kind": kind,
+        "title": f"{kind} of {dataset.name} {dataset.shape}",
+        "command": command or f"smoothcert.training.train_{kind}, with the settings below",
+        "data": {"name": dataset.name, "images": len(dataset), "source": getattr(dataset, "source", "")},
+        "training": {**settings, "final_loss": round(outcome.loss, 5), "seconds": round(outcome.seconds, 1)},
+        "versions": _versions(),
+        "figures": dict(figures),
+        "sha256": hashes(directory),
+    }
+    _write(Path(directory), content)
+
+
+def add_figures(directory: str | Path, figures: Mapping[str, Any]) -> None:
+    """Add measurements to the card of a checkpoint, whose files must still match it.
+
+    Raises:
+        CheckpointError: no card, or files that differ from it.
+    """
+    content = dict(read_card(directory).content)
+    _write(Path(directory), {**content, "figures": {**content.get("figures", {}), **figures}})
+
+
+def _versions() -> dict[str, Any]:
+    """What the weights depend on besides the seed; threads too, as they order floating-point sums."""
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "smoothcert": smoothcert.__version__, "python": platform.python_version(), **libraries,
+        "machine": platform.machine(), "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def _write(directory: Path, content: Mapping[str, Any]) -> None:
+    plain = {name: value for name, value in content.items() if not isinstance(value, dict)}
+    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
+    blocks = [_lines(plain)] + [f"[{name}]\n{_lines(table)}" for name, table in tables.items()]
+    (directory / CARD).write_text("\n".join(blocks), encoding="utf-8")
+
+
+def _lines(table: Mapping[str, Any]) -> str:
+    """JSON strings, numbers, booleans and flat lists are TOML as well."""
+    return "".join(f"{json.dumps(name)} = {json.dumps(value)}\n" for name, value in table.items())

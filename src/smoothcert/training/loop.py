@@ -1,0 +1,154 @@
+"""The one training loop: accelerate places the model, AdamW steps, the learning rate follows a cosine, and
+the weights that are kept are an exponential average of those on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smoothcert.errors import InvalidInput, MissingExtra
+
+Progress = Callable[[int, int, float], None]
+"""Called after every step with steps done, steps in all, and the loss."""
+
+_WARMUP_SHARE, _LARGEST_GRADIENT = 0.05, 1.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        directory: where the model, its configuration and its card are.
+        steps: optimizer steps made.
+        seconds: wall time of the loop.
+        loss: mean training loss over the last tenth of the steps.
+        figures: what was measured on held-out images, as in the card.
+    """
+
+    directory: Path
+    steps: int
+    seconds: float
+    loss: float
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the loop itself knows when it ends."""
+
+    steps: int
+    seconds: float
+    loss: float
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[torch.Generator]:
+    """A generator for data and noise; torch's own (initial weights, dropout) is set too and put back after.
+
+    Raises:
+        InvalidInput: a seed that torch's CPU generator would shorten.
+    """
+    if not 0 <= seed < 2**32:
+        raise InvalidInput(f"seed={seed}", "torch keeps 32 bits of a seed", "Choose one in 0..4294967295")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield torch.Generator().manual_seed(seed)
+
+
+def fit(
+    model: nn.Module,
+    loss_of: Callable[[nn.Module, torch.device], Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    average: float,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Minimise a loss, then leave the averaged weights in ``model``, on the CPU and in eval mode.
+
+    Args:
+        model: trained in place.
+        loss_of: draws a batch, and gives the loss of a model on a device for it.
+        steps: optimizer steps.
+        learning_rate: the highest; reached after 5 % of the steps, then a cosine down to 0.
+        weight_decay: of AdamW.
+        average: decay of the exponential average of weights, in [0, 1); 0 keeps the last weights.
+        device: ``auto`` takes an accelerator where there is one; ``cpu`` does not.
+        progress: told about every step.
+
+    Raises:
+        MissingExtra: accelerate is not installed.
+        InvalidInput: settings that cannot train, or a loss that stops being finite.
+    """
+    _check(steps, learning_rate, average, device)
+    accelerator = _accelerator(device)
+    average_of, optimizer, schedule = _optimization(model, steps, learning_rate, weight_decay, average)
+    ready, optimizer, schedule = accelerator.prepare(model.train(), optimizer, schedule)
+    average_of.to(accelerator.device)
+    losses, started = [], time.perf_counter()
+    for step in range(steps):
+        loss = loss_of(ready, accelerator.device)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(ready.parameters(), _LARGEST_GRADIENT)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        average_of.step(ready.parameters())
+        losses.append(_finite(float(loss.detach()), step, learning_rate))
+        if progress is not None:
+            progress(step + 1, steps, losses[-1])
+    average_of.copy_to(ready.parameters())
+    model.to("cpu").eval()
+    last = losses[-max(1, steps // 10) :]
+    return Outcome(steps, time.perf_counter() - started, sum(last) / len(last))
+
+
+def _optimization(
+    model: nn.Module, steps: int, learning_rate: float, weight_decay: float, average: float
+) -> tuple[Any, Any, Any]:
+    """The average of the weights, the optimizer and the learning rate's course."""
+    from diffusers.optimization import get_cosine_schedule_with_warmup
+    from diffusers.training_utils import EMAModel
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99)
+    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, max(1, round(_WARMUP_SHARE * steps)), steps)
+    return EMAModel(model.parameters(), decay=average, use_ema_warmup=True, power=0.75), optimizer, schedule
+
+
+def _accelerator(device: str) -> Any:
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise MissingExtra.install("accelerate", "train", "training") from error
+    accelerator = Accelerator(cpu=device == "cpu")
+    if accelerator.num_processes > 1:
+        found = f"{accelerator.num_processes} processes"
+        why = "each would train on the same images and write the same files"
+        raise InvalidInput(found, why, "Start the training as one process")
+    return accelerator
+
+
+def _check(steps: int, learning_rate: float, average: float, device: str) -> None:
+    if steps < 1 or not learning_rate > 0 or not 0 <= average < 1 or device not in ("auto", "cpu"):
+        found = f"steps={steps}, learning_rate={learning_rate}, average={average}, device={device!r}"
+        why = "training needs steps >= 1, a positive learning rate, an average in [0, 1), device auto or cpu"
+        raise InvalidInput(found, why, "Leave out the setting to get its default")
+
+
+def _finite(loss: float, step: int, learning_rate: float) -> float:
+    if loss - loss != 0:  # NaN and infinity
+        found = f"loss {loss} at step {step + 1}"
+        raise InvalidInput(found, "training diverged", f"Lower the learning rate from {learning_rate}")
+    return loss
