@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 
@@ -94,10 +93,10 @@ def read_tsv(
     truncated = not ended and is_cut(body[-1][1], columns) if body else False
     if truncated and not partial:
         raise cut_short(str(path), body[-1][0])
-    kept = body[:-1] if truncated else body
-    rows = [row_of(f"{path}, line {number}", number, text, columns) for number, text in kept]
-    if rows and not ended and not truncated:
-        rows[-1] = replace(rows[-1], seconds=None)  # the time is the last field and may be cut
+    if body and not ended:  # either the line is unusable or its time, the last field, may be cut
+        number, text = body.pop()
+        body += [] if truncated else [(number, text[: text.rindex("\t") + 1])]
+    rows = [row_of(f"{path}, line {number}", number, text, columns) for number, text in body]
     check_rows(str(path), rows)
     outcomes = _outcomes(rows, verdicts(str(path), rows), _lowering(radius_digits))
     return Results(str(path), outcomes, sigma, alpha, n0, n, False, planned, description, truncated)

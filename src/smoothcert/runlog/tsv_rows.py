@@ -74,6 +74,7 @@ def is_cut(line: str, columns: dict[str, int]) -> bool:
 
 
 def cut_short(path: str, line: int) -> RunFileError:
+    """The error for a log that ends in mid-line."""
     return RunFileError(
         f"{path}, line {line}",
         "breaks off in mid-line, so the run that wrote it was stopped and images are missing",
@@ -82,6 +83,7 @@ def cut_short(path: str, line: int) -> RunFileError:
 
 
 def row_of(where: str, line: int, text: str, columns: dict[str, int]) -> Row:
+    """Parse one line; ``RunFileError`` says which field of which line is not what it should be."""
     fields = [field.strip() for field in text.split("\t")]
     if len(fields) != columns["width"]:
         why = f"has {len(fields)} fields where the header has {columns['width']}"
@@ -99,7 +101,8 @@ def row_of(where: str, line: int, text: str, columns: dict[str, int]) -> Row:
             ) from None
 
     index, predicted = read("index", _whole(0)), read("predicted", _whole(ABSTAIN))
-    assert index is not None and predicted is not None  # columns_of saw both
+    assert index is not None, "columns_of saw it"
+    assert predicted is not None, "columns_of saw it"
     return Row(
         line,
         index,
@@ -166,10 +169,13 @@ def check_rows(path: str, rows: Sequence[Row]) -> None:
 
 def verdicts(path: str, rows: Sequence[Row]) -> list[bool | None]:
     """What ``correct`` says where there is no label; where there is one, check that the two agree."""
-    columns = [[row.flag for row in rows], [row.correct for row in rows]]
-    claims = [[c for c in column if c is not None] for column in columns if rows and column[0] is not None]
+    claims = [
+        [claim for claim in column if claim is not None]
+        for column in ([row.flag for row in rows], [row.correct for row in rows])
+        if column and column[0] is not None
+    ]
     if rows and rows[0].label is None:
-        return list(_judged(path, rows, claims[0]))
+        return list(_judged(path, rows, claims[0], named_flag=rows[0].flag is not None))
     for claim in claims:
         _check_claim(path, rows, claim)
     return [None] * len(rows)
@@ -193,11 +199,11 @@ def _check_claim(path: str, rows: Sequence[Row], claim: Sequence[int]) -> None:
         )
 
 
-def _judged(path: str, rows: Sequence[Row], claim: Sequence[int]) -> list[bool]:
-    """Correctness from ``correct`` alone, where its two readings do not differ."""
+def _judged(path: str, rows: Sequence[Row], claim: Sequence[int], *, named_flag: bool) -> list[bool]:
+    """Correctness from the file's own column alone, where its possible readings do not differ."""
     readings = {
         tuple(reading)
-        for reading in (claim, _steps(claim))
+        for reading in ([claim] if named_flag else [claim, _steps(claim)])
         if all(v == 0 or (v == 1 and row.predicted is not None) for v, row in zip(reading, rows, strict=True))
     }
     if len(readings) != 1:
