@@ -48,8 +48,13 @@ class GaussianDenoiser:
 
     def __call__(self, noisy: Tensor, sigma: float, /) -> Tensor:
         """E[x | noisy] for ``(B, C, H, W)``, in the images' own type."""
-        clean = self._shrink(noisy, self._values / (self._values + sigma**2))
+        clean = self.posterior_mean(noisy, torch.full((len(noisy),), sigma, dtype=torch.float64))
         return clean.clamp(0, 1) if self.clamp else clean
+
+    def posterior_mean(self, noisy: Tensor, sigmas: Tensor) -> Tensor:
+        """E[x | noisy], each of the ``(B, C, H, W)`` images with its own noise ``(B,)``; never clamped."""
+        variances = sigmas.double()[:, None] ** 2
+        return self._shrink(noisy, self._values / (self._values + variances))
 
     def flow(self, noisy: Tensor, sigma: float) -> Tensor:
         """Where the probability-flow ODE from ``noisy`` at ``sigma`` ends at noise 0, ``(B, C, H, W)``.
@@ -79,27 +84,29 @@ class GaussianDenoiser:
         return matrix
 
     def _shrink(self, noisy: Tensor, factors: Tensor) -> Tensor:
-        mean = self.mean.to(noisy.device)
-        offset = (noisy.double() - mean).flatten(1)
-        shrunk = offset @ self._matrix(factors).to(noisy.device)
-        return (mean + shrunk.view(noisy.shape)).to(noisy.dtype)
+        offset = (noisy.double() - self.mean).flatten(1)
+        shrunk: Tensor = (offset @ self._vectors * factors) @ self._vectors.T
+        return (self.mean + shrunk.view(noisy.shape)).to(noisy.dtype)
 
 
 class _IdealNetwork(nn.Module):
     def __init__(self, data: GaussianDenoiser, schedule: Schedule, prediction: str) -> None:
         super().__init__()
-        self.data = GaussianDenoiser(data.mean, data._matrix(data._values), clamp=False)
-        self.schedule, self.prediction = schedule, prediction
+        self.data, self.schedule, self.prediction = data, schedule, prediction
 
     def forward(self, x_t: Tensor, times: Tensor) -> Tensor:
         """``(B, C, H, W)`` and ``(B,)`` continuous times, each image at its own."""
-        return torch.cat([self._one(x[None], float(t)) for x, t in zip(x_t, times, strict=True)])
-
-    def _one(self, x_t: Tensor, condition: float) -> Tensor:
-        sigma = self.schedule.sigma_at(self.schedule.time_conditioned_on(condition))
-        scale = (1 + sigma**2) ** 0.5
+        sigmas = self._sigmas(times)
+        sigma = sigmas[:, None, None, None]
+        scale = (1 + sigma**2).sqrt()
         z = x_t.double() * scale
-        clean = 2 * self.data((z + 1) / 2, sigma / 2) - 1
+        clean = 2 * self.data.posterior_mean((z + 1) / 2, sigmas / 2) - 1
         noise = (z - clean) / sigma
         answers: dict[str, Tensor] = {"epsilon": noise, "x0": clean, "v": (noise - sigma * clean) / scale}
         return answers[self.prediction].to(x_t.dtype)
+
+    def _sigmas(self, times: Tensor) -> Tensor:
+        distinct, where = torch.unique(times, return_inverse=True)
+        conditions = (float(t) for t in distinct)
+        levels = [self.schedule.sigma_at(self.schedule.time_conditioned_on(c)) for c in conditions]
+        return torch.tensor(levels, dtype=torch.float64)[where]

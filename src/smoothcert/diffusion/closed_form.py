@@ -88,9 +88,7 @@ class EdmSchedule(Schedule):
         return self._spaced(self.least, self.most, np.linspace(0, 1, self.timesteps))
 
     def descent(self, sigma: float, steps: int) -> FloatArray:
-        levels = self._spaced(self.least, self.time_of(sigma), 1 - np.arange(steps) / steps)
-        levels[0] = sigma
-        return levels
+        return self._spaced(self.least, self.time_of(sigma), 1 - np.arange(steps) / steps)
 
     def condition(self, t: float) -> float:
         return math.log(t) / 4
@@ -101,8 +99,9 @@ class EdmSchedule(Schedule):
 
     def _spaced(self, low: float, high: float, fractions: FloatArray) -> FloatArray:
         ends = low ** (1 / self.rho), high ** (1 / self.rho)
-        levels = np.asarray((ends[0] + fractions * (ends[1] - ends[0])) ** self.rho)
-        return np.asarray(np.clip(levels, low, high))
+        levels = (ends[0] + fractions * (ends[1] - ends[0])) ** self.rho
+        # Powers and roots round; the two ends do not.
+        return np.asarray(np.where(fractions == 0, low, np.where(fractions == 1, high, levels)))
 
     def _sigma(self, t: FloatArray, /) -> FloatArray:
         return np.array(t, dtype=np.float64)

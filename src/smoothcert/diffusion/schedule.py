@@ -94,7 +94,8 @@ class Schedule(ABC):
         """
         if not self.sigma_min <= sigma <= self.sigma_max:
             raise self._out_of_range(sigma)
-        return self._time(float(sigma))
+        first, last = self.time_range  # rounding at an end must not leave the range
+        return min(max(self._time(float(sigma)), first), last)
 
     def first_index_at_least(self, sigma: float) -> int:
         """The first integer index with at least this noise: the index of the published code of Carlini et al.
