@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from smoothcert.diffusion.prediction import clean_estimate
 from smoothcert.errors import ModelOutputError, UnknownName
+
+LIBRARY: Any = importlib.import_module("diffusers")  # untyped
 
 SIGMA = 0.7
 ALPHA_BAR = 1 / (1 + SIGMA**2)
@@ -39,9 +43,7 @@ def test_a_perfect_output_gives_the_clean_image(prediction: str) -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 def test_estimates_are_those_of_diffusers(prediction: str) -> None:
-    from diffusers import DDPMScheduler
-
-    scheduler = DDPMScheduler(prediction_type=prediction, clip_sample=True)
+    scheduler = LIBRARY.DDPMScheduler(prediction_type=prediction, clip_sample=True)
     t = 145
     alpha_bar = float(scheduler.alphas_cumprod[t])
     seen, output = known()[2].float(), known()[1].float()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from smoothcert.diffusion.closed_form import CosineSchedule, EdmSchedule
 from smoothcert.diffusion.samplers import Ancestral, Ddim, EdmHeun, OneShot, Sampler, sampler
 from smoothcert.diffusion.schedule import Schedule, TableSchedule, beta_schedule
 from smoothcert.errors import InvalidInput, UnknownName
+
+LIBRARY: Any = importlib.import_module("diffusers")  # untyped
 
 LINEAR = beta_schedule("linear")
 MEAN, VARIANCE = 0.2, 0.3
@@ -133,9 +137,7 @@ def test_ddim_with_one_step_is_one_shot_and_is_evenly_spaced_in_time() -> None:
 
 
 def test_ddim_steps_are_those_of_diffusers() -> None:
-    from diffusers import DDIMScheduler
-
-    theirs = DDIMScheduler(
+    theirs = LIBRARY.DDIMScheduler(
         num_train_timesteps=20, beta_start=0.01, beta_end=0.3, clip_sample=False, steps_offset=0
     )
     theirs.set_timesteps(20)
@@ -153,9 +155,7 @@ def test_ddim_steps_are_those_of_diffusers() -> None:
 
 
 def test_ancestral_is_the_chain_of_diffusers() -> None:
-    from diffusers import DDPMScheduler
-
-    theirs = DDPMScheduler(num_train_timesteps=20, beta_start=0.01, beta_end=0.3, clip_sample=False)
+    theirs = LIBRARY.DDPMScheduler(num_train_timesteps=20, beta_start=0.01, beta_end=0.3, clip_sample=False)
     schedule = Schedule.from_diffusers(dict(theirs.config))
     z = noisy() * schedule.sigma_max
     x = (z / math.sqrt(1 + schedule.sigma_max**2)).float()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from smoothcert.diffusion.closed_form import CosineSchedule, EdmSchedule
 from smoothcert.diffusion.schedule import Schedule, TableSchedule, beta_schedule
 from smoothcert.errors import InvalidInput, UnknownName
+
+LIBRARY: Any = importlib.import_module("diffusers")  # untyped
 
 NAMES = ("linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2")
 
@@ -73,9 +77,7 @@ def test_noise_and_signal_agree_and_noise_rises(schedule: Schedule) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("timesteps", [10, 1000])
 def test_tables_are_those_of_diffusers(name: str, timesteps: int) -> None:
-    from diffusers import DDPMScheduler
-
-    theirs = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=name)
+    theirs = LIBRARY.DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=name)
     ours = Schedule.from_diffusers(dict(theirs.config))
     alpha_bar = ours.alpha_bar(np.arange(timesteps, dtype=np.float64))
     # diffusers multiplies up to 1000 single-precision factors: 1000 * 6e-8.
