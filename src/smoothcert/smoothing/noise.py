@@ -156,10 +156,12 @@ class NamedDraws:
 
 def _unit_interval(image: Pixels) -> npt.NDArray[np.float32]:
     """The image as float32, checked to be finite and in [0, 1]."""
-    if not np.isfinite(image).all() or image.min() < 0.0 or image.max() > 1.0:
-        low, high = np.nanmin(image), np.nanmax(image)
+    finite = np.isfinite(image)
+    if not finite.all() or image.min() < 0.0 or image.max() > 1.0:
+        values = image[finite]
+        seen = f"values from {values.min():g} to {values.max():g}" if values.size else "no finite value"
         raise InvalidInput(
-            f"a float image with values from {low:g} to {high:g}" + (" and NaN" if np.isnan(image).any() else ""),
+            f"a float image with {seen}" + ("" if finite.all() else " and NaN or infinity"),
             "float images must be finite and in [0, 1]; sigma and radius are in those units",
             "Rescale it to [0, 1], or pass uint8 levels",
         )
