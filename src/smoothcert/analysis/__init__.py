@@ -1,1 +1,28 @@
+"""Reading runs: certified accuracy tables, curves, paired comparisons, published tables as data. Never torch.
 
+Input is ``runlog.Results``, from a run file or an imported log. May import runlog, bounds, errors. A share is
+always a count of images out of a count of images; radii are L2 on pixels in [0, 1].
+"""
+
+from smoothcert.analysis import published
+from smoothcert.analysis.accuracy import CertifiedAccuracy, certified_accuracy
+from smoothcert.analysis.average_radius import acr
+from smoothcert.analysis.beside import Beside
+from smoothcert.analysis.best import BestAccuracy
+from smoothcert.analysis.curves import Curve, curve
+from smoothcert.analysis.paired import PairedComparison, compare
+from smoothcert.analysis.proportion import Proportion
+
+__all__ = [
+    "Beside",
+    "BestAccuracy",
+    "CertifiedAccuracy",
+    "Curve",
+    "PairedComparison",
+    "Proportion",
+    "acr",
+    "certified_accuracy",
+    "compare",
+    "curve",
+    "published",
+]

@@ -1,0 +1,110 @@
+"""What two runs must share before their numbers may stand for one method, and how that is put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import PurePath
+
+from smoothcert.runlog.results import Results
+
+_UNKNOWN = "?"
+Fact = tuple[str, Callable[[Results], str]]
+
+
+def setting(run: Results) -> Hashable:
+    """Everything but sigma: data and model, which images with which labels, draws, alpha, completeness."""
+    images = tuple((outcome.index, outcome.label) for outcome in run.outcomes)
+    draws = (run.n0, run.n, run.alpha, run.alpha_post_hoc)
+    return (run.description, images, draws, run.planned, run.truncated, certifies(run))
+
+
+def certifies(run: Results) -> bool:
+    """Whether the run has radii, not predictions alone."""
+    return all(outcome.radius is not None for outcome in run.outcomes)
+
+
+def images(run: Results) -> str:
+    """``500``, ``34 of 100`` for a run that is not complete, or ``427 (log breaks off)``."""
+    done = len(run.outcomes)
+    if run.planned is not None and run.planned != done:
+        return f"{done:,} of {run.planned:,}"
+    return f"{done:,} (log breaks off)" if run.truncated else f"{done:,}"
+
+
+def level(run: Results) -> str:
+    """``0.001``, with a mark where alpha was chosen after the draws."""
+    return _UNKNOWN if run.alpha is None else f"{run.alpha:g}" + (" (post hoc)" if run.alpha_post_hoc else "")
+
+
+def number(value: int | None) -> str:
+    """``100,000``, or a question mark where the source does not say."""
+    return _UNKNOWN if value is None else f"{value:,}"
+
+
+def sigma(run: Results) -> str:
+    """``0.25``, or a question mark."""
+    return _UNKNOWN if run.sigma is None else f"{run.sigma:g}"
+
+
+_FACTS: tuple[Fact, ...] = (
+    ("data and model", lambda run: run.description or _UNKNOWN),
+    ("images", images),
+    ("n0", lambda run: number(run.n0)),
+    ("n", lambda run: number(run.n)),
+    ("alpha", level),
+)
+
+_DRAWS = ("n0", "n", "alpha")
+
+
+def differing(runs: Sequence[Results]) -> list[Fact]:
+    """The facts in which these runs differ, to be printed as columns.
+
+    Where the facts are equal but the rows still cannot be told apart (two runs of one sigma, or equally many
+    but different images), the run's name is a column too.
+    """
+    columns = [(name, read) for name, read in _FACTS if len({read(run) for run in runs}) > 1]
+    rows = {(sigma(run), *(read(run) for _, read in columns)) for run in runs}
+    told_apart = len({setting(run) for run in runs}) == 1 or bool(columns)
+    if len(rows) < len(runs) or not told_apart:
+        columns.insert(0, ("run", _short_names(runs)))
+    return columns
+
+
+def shared(runs: Sequence[Results]) -> str:
+    """The facts all these runs share, as the caption says them."""
+    if not runs:
+        return ""
+    equal = {name: read(runs[0]) for name, read in _FACTS if len({read(run) for run in runs}) == 1}
+    said = [] if equal.get("data and model", _UNKNOWN) == _UNKNOWN else [equal["data and model"]]
+    said += [f"{equal['images']} images"] if "images" in equal else []
+    said += [f"{name} = {equal[name]}" for name in _DRAWS if equal.get(name, _UNKNOWN) != _UNKNOWN]
+    silent = [name for name in _DRAWS if equal.get(name) == _UNKNOWN]
+    said += [f"{' and '.join(silent)} not stated by the source"] if silent else []
+    return ", ".join(said) + "."
+
+
+def warnings(runs: Sequence[Results]) -> list[str]:
+    """What a reader of the caption must not miss."""
+    found = []
+    if any(run.alpha_post_hoc for run in runs):
+        found.append(
+            "Post hoc: alpha was chosen after the draws, so these figures prove nothing at that level."
+        )
+    if any(not run.complete for run in runs):
+        found.append("Incomplete: some images are not finished.")
+    if len({frozenset(outcome.index for outcome in run.outcomes) for run in runs}) > 1:
+        found.append("The runs cover different images.")
+    if len({setting(run) for run in runs}) > 1:
+        found.append("The runs differ in more than sigma.")
+    return found
+
+
+def _short_names(runs: Sequence[Results]) -> Callable[[Results], str]:
+    """Last parts of the paths, as few as tell the runs apart."""
+    parts = {run.name: PurePath(run.name).parts or (run.name,) for run in runs}
+    depth = next(
+        (d for d in range(1, 9) if len({p[-d:] for p in parts.values()}) == len(parts)),
+        max(map(len, parts.values())),
+    )
+    return lambda run: "/".join(parts[run.name][-depth:])
