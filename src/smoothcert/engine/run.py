@@ -18,7 +18,6 @@ from smoothcert.runlog.configuration import write_configuration
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
 from smoothcert.runlog.specification import RuleSpec, Specification
-from smoothcert.runlog.specification import rule as make_rule
 from smoothcert.runlog.store import ExampleRow, create_or_resume, open_run, stored_specification
 from smoothcert.smoothing.classifier import SmoothedClassifier
 
@@ -178,7 +177,7 @@ def certify(
 
     Source: CERTIFY of Cohen et al. 2019.
     """
-    rule = make_rule(task="certify", alpha=alpha, n0=n0, n=n, bound=bound, stop=stop)
+    rule = RuleSpec(task="certify", alpha=alpha, n0=n0, n=n, bound=bound, stop=stop)
     job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads)
     return job.run(quiet=quiet)
 
@@ -199,7 +198,7 @@ def predict(
 
     Arguments, errors and resumption as for ``certify``. Source: PREDICT of Cohen et al. 2019.
     """
-    rule = make_rule(task="predict", alpha=alpha, n0=0, n=n)
+    rule = RuleSpec(task="predict", alpha=alpha, n0=0, n=n)
     job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads)
     return job.run(quiet=quiet)
 

@@ -37,7 +37,7 @@ def specify(
     """
     noise = smoothed.noise_for(data.levels)
     before = stored.execution if stored else None
-    return spec.build(
+    return spec.Specification(
         data=spec.DataSpec(
             name=data.name,
             examples=len(rows),

@@ -18,7 +18,20 @@ FORMAT = 1
 
 
 class _Frozen(BaseModel):
+    """A part of a specification; a value that cannot be is one ``InvalidInput`` that names it."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = str(problem["loc"][0]) if problem["loc"] else ""
+            given = f"{where}={values[where]!r}" if where in values else f"{type(self).__name__} {values!r:.200}"
+            why = str(problem["msg"]).removeprefix("Value error, ")
+            why = why[0].lower() + why[1:]
+            raise InvalidInput(given, why, "Write for example n0=100, n=100_000, alpha=0.001, sigma=0.25") from error
 
 
 class DataSpec(_Frozen):
@@ -120,7 +133,7 @@ class Specification(_Frozen):
         except (ValueError, AttributeError) as error:
             raise RunFileError(
                 "the specification stored in the run file",
-                f"cannot be read ({_first_problem(error)})",
+                f"cannot be read ({error})",
                 "Restore the file from a copy",
             ) from error
 
@@ -132,33 +145,6 @@ class Specification(_Frozen):
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
-
-
-def build(**parts: Any) -> Specification:
-    """``Specification(**parts)`` with pydantic's complaint turned into ``InvalidInput``."""
-    try:
-        return Specification(**parts)
-    except ValidationError as error:
-        raise InvalidInput("the specification of the run", _first_problem(error), "Correct that value") from error
-
-
-def rule(**values: Any) -> RuleSpec:
-    """``RuleSpec(**values)`` with pydantic's complaint turned into ``InvalidInput``."""
-    try:
-        return RuleSpec(**values)
-    except ValidationError as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in values.items())
-        raise InvalidInput(
-            f"the rule {given}", _first_problem(error), "Write for example n0=100, n=100_000, alpha=0.001"
-        ) from error
-
-
-def _first_problem(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        return f"{where}: {problem['msg']}" if where else str(problem["msg"])
-    return str(error)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

@@ -1,0 +1,32 @@
+"""Small real runs that tests start in processes of their own, in order to kill them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import smoothcert as sc
+from smoothcert.datasets import ArrayDataset
+from smoothcert.engine import local
+
+CLASSES = tuple("abcde")
+
+
+def images(count: int = 12) -> ArrayDataset:
+    pixels = np.random.default_rng(0).integers(0, 256, size=(count, 1, 8, 8)).astype(np.uint8)
+    return ArrayDataset(pixels, np.arange(count) % 5, levels=255, name="random images", classes=CLASSES)
+
+
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, len(CLASSES))
+    )
+
+
+def run(directory: Path, *, n: int = 1_500, commit_seconds: float = 0.01) -> None:
+    """The run that is killed: about half a second of work on one thread."""
+    local.COMMIT_SECONDS = commit_seconds
+    sc.certify(sc.SmoothedClassifier(model(), sigma=0.5), images(), directory, n0=70, n=n, batch=32, threads=1)

@@ -1,0 +1,234 @@
+"""Runs over a data set: equal to certifying image by image, resumable, bounded in memory, and suspicious."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import smoothcert as sc
+from smoothcert.datasets import ArrayDataset
+from smoothcert.engine import prepare
+from smoothcert.errors import (
+    InvalidInput,
+    ModelOutputError,
+    RunFileError,
+    RunLocked,
+    SpecificationMismatch,
+    UnsoundModel,
+)
+from smoothcert.runlog import tally_digest
+from smoothcert.runlog.reading import merge
+from smoothcert.runlog.specification import RuleSpec
+from tests.engine import targets
+
+RULE = {"n0": 50, "n": 300, "batch": 64, "threads": 1}
+
+
+def smoothed(sigma: float = 0.5, **options: object) -> sc.SmoothedClassifier:
+    return sc.SmoothedClassifier(targets.model(), sigma=sigma, **options)  # type: ignore[arg-type]
+
+
+def test_a_run_is_what_certifying_image_by_image_gives(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    data = targets.images(5)
+    found = sc.certify(smoothed(), data, tmp_path / "run", **RULE)
+    merged = merge(row for row, _ in sc.open_run(tmp_path / "run").tallies())
+    for position, result in enumerate(found.outcomes):
+        example = data[position]
+        alone = smoothed().certify(example.image, n0=50, n=300, example=example.index, batch=64)
+        assert alone.votes == merged[example.index].votes["estimation"]
+        assert (alone.label, alone.radius) == (result.predicted, result.radius)
+
+
+def test_a_batch_of_images_is_each_image_alone() -> None:
+    data = targets.images(3)
+    stack = np.stack([data[k].image for k in range(3)])
+    together = smoothed().certify(stack, n0=20, n=100, example=[4, 8, 15], batch=32)
+    alone = [smoothed().certify(data[k].image, n0=20, n=100, example=e, batch=32) for k, e in enumerate((4, 8, 15))]
+    assert list(together) == alone
+
+
+@pytest.mark.parametrize("batch", [16, 128])
+def test_the_batch_size_does_not_change_which_noise_is_drawn(tmp_path: Path, batch: int) -> None:
+    """With a classifier free of rounding the counts are equal to the last one."""
+
+    def brightest(noisy: torch.Tensor) -> torch.Tensor:
+        return noisy.flatten(1)[:, :5].argmax(1)
+
+    digests = set()
+    for size in (32, batch):
+        directory = tmp_path / f"run{size}"
+        sc.certify(sc.SmoothedClassifier(brightest, sigma=0.5), targets.images(4), directory, n0=30, n=200, batch=size)
+        digests.add(tally_digest(sc.open_run(directory)))
+    assert len(digests) == 1
+
+
+def test_running_again_draws_nothing(tmp_path: Path) -> None:
+    first = sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+    rows = list(sc.open_run(tmp_path / "run").tallies())
+    calls = []
+    again = smoothed()
+    again.network.classifier.register_forward_hook(lambda *_: calls.append(1))
+    assert sc.certify(again, targets.images(4), tmp_path / "run", **RULE) == first
+    assert list(sc.open_run(tmp_path / "run").tallies()) == rows
+    assert len(calls) == 5, "only the model check may call the network"
+
+
+def test_an_exception_in_the_model_loses_nothing_finished(tmp_path: Path) -> None:
+    calls = 0
+
+    def failing(module: torch.nn.Module, inputs: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            raise MemoryError("the device is full")
+
+    broken = smoothed()
+    broken.network.classifier.register_forward_pre_hook(failing)
+    with pytest.raises(MemoryError):
+        sc.certify(broken, targets.images(4), tmp_path / "run", **RULE)
+    assert sum(row.draws for row, _ in sc.open_run(tmp_path / "run").tallies()) == 6 * 64
+    sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+    sc.certify(smoothed(), targets.images(4), tmp_path / "whole", **RULE)
+    assert tally_digest(sc.open_run(tmp_path / "run")) == tally_digest(sc.open_run(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"n": 301}, "rule.n: stored 300, asked for 301"), ({"alpha": 0.01}, "rule.alpha"), ({"seed": 1}, "noise.seed")],
+)
+def test_another_specification_is_refused_with_the_difference(tmp_path: Path, change: dict[str, float], field: str) -> None:
+    sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+    with pytest.raises(SpecificationMismatch, match=field):
+        sc.certify(smoothed(), targets.images(4), tmp_path / "run", **(RULE | change))  # type: ignore[arg-type]
+
+
+def test_other_weights_data_or_sigma_are_refused(tmp_path: Path) -> None:
+    sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+    other = smoothed()
+    with torch.no_grad():
+        next(other.network.classifier.parameters()).add_(1e-7)
+    with pytest.raises(SpecificationMismatch, match=r"classifier\.sha256"):
+        sc.certify(other, targets.images(4), tmp_path / "run", **RULE)
+    with pytest.raises(SpecificationMismatch, match=r"noise\.sigma: stored 0\.5, asked for 0\.25"):
+        sc.certify(smoothed(0.25), targets.images(4), tmp_path / "run", **RULE)
+    with pytest.raises(SpecificationMismatch, match=r"data\."):
+        sc.certify(smoothed(), targets.images(5), tmp_path / "run", **RULE)
+
+
+def test_execution_left_open_is_taken_from_the_stored_run(tmp_path: Path) -> None:
+    sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+    sc.certify(smoothed(), targets.images(4), tmp_path / "run", n0=50, n=300)
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    from smoothcert.runlog.lock import RunLock
+
+    sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+    lock = RunLock(tmp_path / "run")
+    with pytest.raises(RunLocked, match="another process"):
+        sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+    lock.release()
+    sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
+
+
+def test_memory_is_bounded_by_the_batch_and_not_by_n(tmp_path: Path) -> None:
+    peaks = []
+    for n in (200, 4_000):
+        job = prepare(smoothed(), targets.images(2), tmp_path / f"run{n}", RuleSpec(task="certify", alpha=0.1, n0=10, n=n))
+        tracemalloc.start()
+        job.run(quiet=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] + 100_000
+
+
+def test_a_model_left_in_training_mode_is_put_in_evaluation_mode(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(64), torch.nn.Dropout(0.5), torch.nn.Linear(64, 5))
+    network.train()
+    found = sc.certify(sc.SmoothedClassifier(network, sigma=0.5), targets.images(3), tmp_path / "run", **RULE)
+    assert len(found.outcomes) == 3
+    assert not any(module.training for module in network.modules())
+
+
+def over_batch(noisy: torch.Tensor) -> torch.Tensor:
+    flat = noisy.flatten(1)
+    return (flat - flat.mean(0))[:, :5]
+
+
+def barely_over_batch(noisy: torch.Tensor) -> torch.Tensor:
+    flat = noisy.flatten(1)
+    return (flat + 1e-6 * flat.mean(0))[:, :5]
+
+
+def by_place(noisy: torch.Tensor) -> torch.Tensor:
+    return torch.arange(len(noisy)) % 5
+
+
+def by_chance(noisy: torch.Tensor) -> torch.Tensor:
+    return torch.randint(0, 5, (len(noisy),))
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [(over_batch, "other images"), (barely_over_batch, "other images"), (by_place, "place in the batch"), (by_chance, "two ways")],
+)
+def test_models_that_void_the_guarantee_are_refused(tmp_path: Path, model: object, why: str) -> None:
+    with pytest.raises(UnsoundModel, match=why):
+        sc.certify(sc.SmoothedClassifier(model, sigma=0.5), targets.images(3), tmp_path / "run", **RULE)  # type: ignore[arg-type]
+    assert not (tmp_path / "run" / "run.db").exists()
+
+
+@pytest.mark.parametrize(
+    "output",
+    [lambda x: x, lambda x: x.flatten(1)[:-1], lambda x: x.flatten(1)[:, :1], lambda x: None, lambda x: -torch.ones(len(x), dtype=torch.long)],
+)
+def test_wrong_outputs_are_reported(tmp_path: Path, output: object) -> None:
+    with pytest.raises(ModelOutputError):
+        sc.certify(sc.SmoothedClassifier(output, sigma=0.5), targets.images(3), tmp_path / "run", **RULE)  # type: ignore[arg-type]
+
+
+def test_nonfinite_outputs_abstain_and_are_reported(tmp_path: Path) -> None:
+    def broken(noisy: torch.Tensor) -> torch.Tensor:
+        return noisy.flatten(1)[:, :5] * torch.nan
+
+    found = sc.certify(sc.SmoothedClassifier(broken, sigma=0.5), targets.images(3), tmp_path / "run", **RULE)
+    assert all(o.predicted is None for o in found.outcomes)
+    checked = {check.name: check for check in sc.verify(sc.open_run(tmp_path / "run")).checks}
+    assert "1050 draws with a non-finite answer" in checked["answers"].detail
+
+
+@pytest.mark.parametrize("options", [{"n": 0}, {"n0": 0}, {"alpha": 0.0}, {"alpha": 1.0}, {"bound": "both"}, {"stop": "never"}, {"n": 10**10}, {"batch": 1}, {"seed": -1}])
+def test_impossible_rules_are_refused(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        sc.certify(smoothed(), targets.images(2), tmp_path / "run", **(RULE | options))  # type: ignore[arg-type]
+
+
+def test_two_images_with_one_index_are_refused(tmp_path: Path) -> None:
+    class Twice:
+        name, levels, shape, classes = "twice", 255, (1, 8, 8), targets.CLASSES
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, position: int) -> object:
+            return targets.images(1)[0]
+
+    with pytest.raises(InvalidInput, match="one index"):
+        sc.certify(smoothed(), Twice(), tmp_path / "run", **RULE)  # type: ignore[arg-type]
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunFileError, match="cannot be created"):
+        sc.certify(smoothed(), targets.images(2), tmp_path / "file" / "run", **RULE)
+
+
+def test_levels_of_the_data_must_agree() -> None:
+    data = ArrayDataset(np.zeros((2, 1, 8, 8), dtype=np.uint8), np.zeros(2, dtype=np.int64), levels=16, name="z", classes=("a", "b"))
+    with pytest.raises(InvalidInput, match="wrong grid"):
+        smoothed(levels=255).noise_for(data.levels)
