@@ -23,6 +23,7 @@ class ArrayDataset:
         levels: L when the pixel k stands for k / L, at most 255; ``None`` for float images.
         name: how logs and examples name this data set.
         classes: the class names; by default "0", "1", ... up to the largest label.
+        source: where the images come from and under which licence, for the cards of models trained on them.
 
     Raises:
         InvalidInput: wrong shape, type or range, a NaN, or labels that do not fit the images or classes.
@@ -36,11 +37,12 @@ class ArrayDataset:
         levels: int | None = None,
         name: str = "arrays",
         classes: Sequence[str] | None = None,
+        source: str = "",
     ) -> None:
         self._images = _checked_images(np.asarray(images), levels)
         self._labels = _checked_labels(np.asarray(labels), len(self._images))
         self._classes = _checked_classes(self._labels, classes)
-        self._levels, self._name = levels, name
+        self._levels, self._name, self._source = levels, name, source
 
     @property
     def name(self) -> str:
@@ -62,6 +64,11 @@ class ArrayDataset:
     def classes(self) -> tuple[str, ...]:
         """Class names, in the order of the labels."""
         return self._classes
+
+    @property
+    def source(self) -> str:
+        """Origin and licence of the images; empty where unknown."""
+        return self._source
 
     def __len__(self) -> int:
         return len(self._images)

@@ -21,6 +21,10 @@ from smoothcert.datasets.arrays import ArrayDataset
 from smoothcert.errors import UnknownName
 
 LEVELS = 16
+SOURCE = (
+    "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, "
+    "1998, https://doi.org/10.24432/C50P49, CC BY 4.0; the images of scikit-learn's load_digits"
+)
 SPLITS = ("test", "train")
 _TEST_IMAGES = 500
 _SPLIT_KEY = 20260
@@ -40,9 +44,13 @@ def digits(split: str = "test") -> ArrayDataset:
         raise UnknownName.among("split of digits", split, SPLITS)
     images, labels = _stored()
     chosen = split_positions(split)
-    classes = tuple("0123456789")
     return ArrayDataset(
-        images[chosen], labels[chosen], levels=LEVELS, name=f"digits-{split}", classes=classes
+        images[chosen],
+        labels[chosen],
+        levels=LEVELS,
+        name=f"digits-{split}",
+        classes=tuple("0123456789"),
+        source=SOURCE,
     )
 
 

@@ -29,7 +29,7 @@ def train_denoiser(
     dataset: Dataset,
     out: str | Path,
     *,
-    steps: int = 8000,
+    steps: int = 4000,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
     channels: Sequence[int] = (16, 32),
@@ -76,6 +76,7 @@ def train_denoiser(
         "layers": layers, "schedule": schedule, "timesteps": timesteps, "augment": augment, "seed": seed,
         "sigmas": list(sigmas or ()),
     }  # fmt: skip
+    _check(batch_size, augment)
     noise = beta_schedule(schedule, timesteps)
     times = _time_range(noise, sigmas)
     images = gather(dataset).images
@@ -124,6 +125,14 @@ class _Batches:
         remaining = np.asarray(self._schedule.alpha_bar(times.numpy().clip(first, last)))
         alpha_bar = torch.from_numpy(remaining).view(-1, 1, 1, 1)
         return times.float(), alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
+
+
+def _check(batch_size: int, augment: float) -> None:
+    if not (batch_size >= 1 and 0 <= augment < float("inf")):
+        found = f"{batch_size=}, {augment=}"
+        raise InvalidInput(
+            found, "a batch has images, a strength is 0 or more", "Leave them out for defaults"
+        )
 
 
 def _time_range(schedule: Schedule, sigmas: tuple[float, float] | None) -> tuple[float, float]:
