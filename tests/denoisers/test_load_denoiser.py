@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import types
 from typing import Any
 
 import pytest
@@ -47,9 +50,6 @@ def test_a_function_is_a_denoiser() -> None:
 
 
 def test_a_function_is_found_by_module_and_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
     module = types.ModuleType("somebodys_denoisers")
     module.mine = halfway  # type: ignore[attr-defined]
     module.number = 3  # type: ignore[attr-defined]
@@ -99,6 +99,13 @@ def test_samplers_by_name_for_diffusion_models_only() -> None:
         load("identity", sampler="edm")
     with pytest.raises(UnknownName, match="one-shot"):
         load(model, sampler="two-shot")
+
+
+def test_looking_for_a_denoiser_does_not_import_diffusers() -> None:
+    program = (
+        "import sys, smoothcert.denoisers as d; d.load('identity'); sys.exit('diffusers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_an_unknown_name_lists_what_exists() -> None:

@@ -82,7 +82,9 @@ def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:
     if text == "digits":
         from smoothcert.checkpoints import embedded
 
-        return diffusers.load(embedded("digits-denoiser"))
+        found = diffusers.load(embedded("digits-denoiser"))
+        found.source = text
+        return found
     if text.startswith("python:"):
         return _from_python(text)
     directory = Path(text.removeprefix("diffusers:"))

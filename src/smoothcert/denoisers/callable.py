@@ -28,8 +28,13 @@ class CallableDenoiser:
                 "Give (noisy, sigma) -> images",
             )
         self.function = function
-        self.name = name or getattr(function, "__qualname__", type(function).__qualname__)
+        self.name: str = name or getattr(function, "__qualname__", type(function).__qualname__)
         self.stochastic = bool(getattr(function, "stochastic", False))
+
+    @property
+    def source(self) -> str:
+        """The name by which a run's specification calls it."""
+        return self.name
 
     @property
     def network(self) -> nn.Module | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from smoothcert.checkpoints import CARD, read_card, read_config, sha256
+from smoothcert.checkpoints import CARD, read_card, read_config
 from smoothcert.denoisers.diffusion import DiffusionDenoiser
 from smoothcert.diffusion.prediction import DIFFUSERS_NAMES
 from smoothcert.diffusion.samplers import OneShot, Sampler
@@ -59,7 +59,7 @@ def load(
         schedule or Schedule.from_diffusers(written or {}),
         prediction=prediction or (written or {}).get("prediction_type", "epsilon"),
         sampler=sampler or OneShot(),
-        source={"unet_sha256": sha256(unet / WEIGHTS)},
+        source=f"diffusers:{root}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class DiffusionDenoiser:
         prediction: ``epsilon``, ``x0`` or ``v``, or diffusers' name for it.
         sampler: how often the network is asked.
         clamp: confine estimates to images. Off only to check a linear model against theory.
-        source: where the weights came from, copied into ``describe()``.
+        source: the name it was loaded by; not part of ``describe()``, as weights do not change by moving.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class DiffusionDenoiser:
         prediction: str = "epsilon",
         sampler: Sampler = _ONE_SHOT,
         clamp: bool = True,
-        source: Mapping[str, Any] | None = None,
+        source: str | None = None,
     ) -> None:
         self.network = network
         self.schedule = schedule
         self.prediction = canonical(prediction)
         self.sampler = sampler
         self.clamp = clamp
-        self.source = dict(source or {})
+        self.source = source
 
     @property
     def stochastic(self) -> bool:
@@ -105,7 +105,6 @@ class DiffusionDenoiser:
             "prediction": self.prediction,
             "sampler": self.sampler.describe(),
             "clamp": self.clamp,
-            "source": dict(self.source),
         }
 
     def _estimate(self, z: Tensor, sigma: float) -> Tensor:

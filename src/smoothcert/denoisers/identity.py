@@ -11,6 +11,7 @@ class IdentityDenoiser:
     """D(noisy, sigma) = noisy clamped to [0, 1]."""
 
     stochastic = False
+    source = "identity"
 
     def __call__(self, noisy: Tensor, sigma: float, /) -> Tensor:
         return noisy.clamp(0, 1)
