@@ -102,7 +102,7 @@ def test_a_denoiser_saves_a_pipeline_that_diffusers_itself_loads(tmp_path: Path)
     tiny_denoiser(tmp_path)
     for name in ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"):
         assert (tmp_path / name).is_file()
-    pipeline: Any = DDPMPipeline.from_pretrained(tmp_path)
+    pipeline: Any = DDPMPipeline.from_pretrained(tmp_path)  # type: ignore[no-untyped-call]
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     images = pipeline(
         batch_size=2, num_inference_steps=2, output_type="np", generator=torch.Generator()
@@ -154,6 +154,7 @@ def test_figures_can_be_added_only_to_untouched_files(tmp_path: Path) -> None:
         (tiny_classifier, {"seed": -1}),
         (tiny_classifier, {"seed": 2**32}),
         (tiny_classifier, {"device": "gpu"}),
+        (tiny_classifier, {"threads": 0}),
         (tiny_denoiser, {"steps": 0}),
         (tiny_denoiser, {"batch_size": 0}),
         (tiny_denoiser, {"augment": -1.0}),

@@ -45,19 +45,21 @@ def load(source: str | Path | Callable[[Tensor], Any]) -> Classifier:
 
 def _named(name: str) -> Classifier:
     if name in _EMBEDDED:
-        return convnet.load(checkpoints.embedded(_EMBEDDED[name]))
+        model = convnet.load(checkpoints.embedded(_EMBEDDED[name]))
+        model.source = name  # where the package lies on this machine is no part of a run's specification
+        return model
     if name.startswith(_IMPORT):
-        return _wrapped(from_import(name.removeprefix(_IMPORT)))
+        return _wrapped(from_import(name.removeprefix(_IMPORT)), name)
     if name and Path(name).is_dir():
         return convnet.load(name)
     known = [*_EMBEDDED, f"{_IMPORT}module:attribute", "a directory with config.json and model.safetensors"]
     raise UnknownName.among("classifier", name, known)
 
 
-def _wrapped(source: Any) -> Classifier:
+def _wrapped(source: Any, name: str | None = None) -> Classifier:
     if isinstance(source, CallableClassifier | ConvNet):
         return source.eval() if isinstance(source, ConvNet) else source
     if isinstance(source, type):
         why = "it is a class, and calling it would build a model, not classify images"
         raise InvalidInput(f"classifier {source.__name__}", why, "Give an instance of it")
-    return CallableClassifier(source)
+    return CallableClassifier(source, name=name)

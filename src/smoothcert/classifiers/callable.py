@@ -35,13 +35,23 @@ class CallableClassifier:
         self.function = function
         self.name = name or str(getattr(function, "__qualname__", type(function).__qualname__))
 
+    @property
+    def source(self) -> str:
+        """The name by which a run's specification calls it."""
+        return self.name
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for a run's specification: the function's own description, if it has one."""
+        own = getattr(self.function, "describe", None)
+        return {"kind": "callable", **({"function": own()} if callable(own) else {})}
+
     def __call__(self, images: Tensor, /) -> Tensor:
         """Scores ``(B, classes)`` or labels ``(B,)``.
 
         Raises:
             ModelOutputError: the answer is no tensor of that kind for this batch.
         """
-        if isinstance(self.function, nn.Module) and self.function.training:
+        if isinstance(self.function, nn.Module) and any(part.training for part in self.function.modules()):
             self.function.eval()
         return _checked(_tensor(self.function(images)), len(images), self.name)
 

@@ -48,11 +48,16 @@ class ConvNetConfig:
 
 
 class ConvNet(nn.Module):
-    """Images ``(B, C, H, W)`` in [0, 1] -> scores ``(B, classes)`` (logits)."""
+    """Images ``(B, C, H, W)`` in [0, 1] -> scores ``(B, classes)`` (logits).
 
-    def __init__(self, config: ConvNetConfig) -> None:
+    Attributes:
+        config: the shape of the network.
+        source: the name by which a run's specification calls it.
+    """
+
+    def __init__(self, config: ConvNetConfig, *, source: str = ARCHITECTURE) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.source = config, source
         channels, height, width = config.shape
         wide = 2 * config.width
         self.features = nn.Sequential(
@@ -72,6 +77,11 @@ class ConvNet(nn.Module):
         """Scores for a batch; the images are centred here, so callers keep to the scale [0, 1]."""
         scores: Tensor = self.head(self.dropout(self.features(images - 0.5).flatten(1)))
         return scores
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for a run's specification."""
+        config = self.config
+        return {"kind": ARCHITECTURE, "shape": list(config.shape), "width": config.width}
 
 
 def save(model: ConvNet, directory: str | Path) -> None:
@@ -93,7 +103,7 @@ def load(directory: str | Path) -> ConvNet:
     root = Path(directory)
     if (root / CARD).exists():
         read_card(root)
-    model = ConvNet(_config(root))
+    model = ConvNet(_config(root), source=str(directory))
     tensors = load_safetensors(root / "model.safetensors")
     try:
         model.load_state_dict(tensors)

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import smoothcert
 from smoothcert.checkpoints import CARD, hashes, read_card
 from smoothcert.protocols import Dataset
@@ -35,7 +33,7 @@ def write_card(
         "command": command or f"smoothcert.training.train_{kind}, with the settings below",
         "data": {"name": dataset.name, "images": len(dataset), "source": getattr(dataset, "source", "")},
         "training": {**settings, "final_loss": round(outcome.loss, 5), "seconds": round(outcome.seconds, 1)},
-        "versions": _versions(),
+        "versions": _versions(outcome.threads),
         "figures": dict(figures),
         "sha256": hashes(directory),
     }
@@ -52,12 +50,12 @@ def add_figures(directory: str | Path, figures: Mapping[str, Any]) -> None:
     _write(Path(directory), {**content, "figures": {**content.get("figures", {}), **figures}})
 
 
-def _versions() -> dict[str, Any]:
+def _versions(threads: int) -> dict[str, Any]:
     """What the weights depend on besides the seed; threads too, as they order floating-point sums."""
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {
         "smoothcert": smoothcert.__version__, "python": platform.python_version(), **libraries,
-        "machine": platform.machine(), "threads": torch.get_num_threads(),
+        "machine": platform.machine(), "threads": threads,
     }  # fmt: skip
 
 

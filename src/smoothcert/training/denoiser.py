@@ -22,7 +22,7 @@ from smoothcert.protocols import Classifier, Dataset
 from smoothcert.training.cards import write_card
 from smoothcert.training.figures import denoised_accuracies
 from smoothcert.training.images import gather, jitter, shuffled_batches
-from smoothcert.training.loop import Progress, Trained, fit, seeded
+from smoothcert.training.loop import Progress, Trained, fit, repeatable
 
 
 def train_denoiser(
@@ -42,6 +42,7 @@ def train_denoiser(
     held_out: Dataset | None = None,
     classifier: Classifier | None = None,
     device: str = "auto",
+    threads: int | None = None,
     command: str = "",
     progress: Progress | None = None,
 ) -> Trained:
@@ -64,6 +65,7 @@ def train_denoiser(
         held_out: images to measure on for the card, together with ``classifier``.
         classifier: whose accuracy on denoised held-out images is measured.
         device: ``auto`` or ``cpu``.
+        threads: of the CPU; ``None`` leaves the number as it is.
         command: the command line that asks for this, for the card.
         progress: told about every step.
 
@@ -80,7 +82,7 @@ def train_denoiser(
     noise = beta_schedule(schedule, timesteps)
     times = _time_range(noise, sigmas)
     images = gather(dataset).images
-    with seeded(seed) as generator:
+    with repeatable(seed, threads) as generator:
         network = _unet(dataset.shape, channels, layers)
         batches = _Batches(images, noise, times, batch_size, augment, generator)
         outcome = fit(

@@ -47,20 +47,29 @@ class Outcome:
     steps: int
     seconds: float
     loss: float
+    threads: int
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[torch.Generator]:
+def repeatable(seed: int, threads: int | None = None) -> Iterator[torch.Generator]:
     """A generator for data and noise; torch's own (initial weights, dropout) is set too and put back after.
 
+    So is the number of threads, where given: it decides in which order floats are added.
+
     Raises:
-        InvalidInput: a seed that torch's CPU generator would shorten.
+        InvalidInput: a seed that torch's CPU generator would shorten, or no threads.
     """
-    if not 0 <= seed < 2**32:
-        raise InvalidInput(f"seed={seed}", "torch keeps 32 bits of a seed", "Choose one in 0..4294967295")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield torch.Generator().manual_seed(seed)
+    if not 0 <= seed < 2**32 or (threads is not None and threads < 1):
+        why = "torch keeps 32 bits of a seed, and needs a thread"
+        raise InvalidInput(f"{seed=}, {threads=}", why, "Choose a seed in 0..4294967295 and 1 thread or more")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield torch.Generator().manual_seed(seed)
+    finally:
+        torch.set_num_threads(before)
 
 
 def fit(
@@ -110,7 +119,7 @@ def fit(
     average_of.copy_to(ready.parameters())
     model.to("cpu").eval()
     last = losses[-max(1, steps // 10) :]
-    return Outcome(steps, time.perf_counter() - started, sum(last) / len(last))
+    return Outcome(steps, time.perf_counter() - started, sum(last) / len(last), torch.get_num_threads())
 
 
 def _optimization(
