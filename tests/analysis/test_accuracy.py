@@ -130,7 +130,7 @@ def test_two_runs_of_one_sigma_are_told_apart_by_name() -> None:
 def test_unknown_facts_are_said_to_be_unknown() -> None:
     bare = Results("log", SMALL.outcomes)
     text = str(certified_accuracy([bare], RADII))
-    assert "n0 and n and alpha not stated by the source" in text
+    assert "n0, n and alpha not stated by the source" in text
     assert "| ?" in text
 
 

@@ -80,8 +80,12 @@ def shared(runs: Sequence[Results]) -> str:
     said += [f"{equal['images']} images"] if "images" in equal else []
     said += [f"{name} = {equal[name]}" for name in _DRAWS if equal.get(name, _UNKNOWN) != _UNKNOWN]
     silent = [name for name in _DRAWS if equal.get(name) == _UNKNOWN]
-    said += [f"{' and '.join(silent)} not stated by the source"] if silent else []
+    said += [f"{_listed(silent)} not stated by the source"] if silent else []
     return ", ".join(said) + "."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def warnings(runs: Sequence[Results]) -> list[str]:
