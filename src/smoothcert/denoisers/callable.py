@@ -16,8 +16,8 @@ class CallableDenoiser:
     """A user's function behind the face of a denoiser: shape, type and finiteness of each answer are checked.
 
     The function gets images in [0, 1] plus noise and sigma in the same units, and returns images in [0, 1];
-    what leaves that range is clamped. A function with a true attribute ``stochastic`` is given ``draws=``
-    too.
+    what leaves that range is clamped. ``network`` is the module it is or holds, for mode and device. A
+    function with a true attribute ``stochastic`` is given ``draws=`` too.
     """
 
     def __init__(self, function: Callable[..., Tensor], *, name: str | None = None) -> None:
@@ -28,21 +28,15 @@ class CallableDenoiser:
                 "Give (noisy, sigma) -> images",
             )
         self.function = function
-        self.name: str = name or getattr(function, "__qualname__", type(function).__qualname__)
+        self.name: str = name or str(getattr(function, "__qualname__", type(function).__qualname__))
         self.stochastic = bool(getattr(function, "stochastic", False))
+        held = function if isinstance(function, nn.Module) else getattr(function, "network", None)
+        self.network: nn.Module | None = held if isinstance(held, nn.Module) else None
 
     @property
     def source(self) -> str:
         """The name by which a run's specification calls it."""
         return self.name
-
-    @property
-    def network(self) -> nn.Module | None:
-        """The function's module, if it is or holds one: the caller sets its mode and device."""
-        if isinstance(self.function, nn.Module):
-            return self.function
-        held = getattr(self.function, "network", None)
-        return held if isinstance(held, nn.Module) else None
 
     def __call__(self, noisy: Tensor, sigma: float, /, *, draws: Draws | None = None) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, C, H, W)`` of the same type, in [0, 1].
