@@ -32,6 +32,14 @@ def test_every_way_to_name_the_shipped_one_gives_the_same_answers(saved: Path) -
     assert all(torch.equal(answers[0], other) for other in answers[1:])
 
 
+def test_each_says_what_it_is_for_the_specification_of_a_run(saved: Path) -> None:
+    named = [load(source) for source in ("digits", saved, "python:operator:neg", brightest)]
+    sources = [getattr(classifier, "source", None) for classifier in named]
+    assert sources == ["digits", str(saved), "python:operator:neg", "brightest"]
+    kinds = [json.loads(json.dumps(getattr(classifier, "describe")()))["kind"] for classifier in named]  # noqa: B009
+    assert kinds == ["smoothcert-convnet", "smoothcert-convnet", "callable", "callable"]
+
+
 def test_python_paths_import_the_attribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "smoothcert_test_models.py").write_text("def first(x):\n    return x[:, 0, 0, :2]\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -83,6 +91,8 @@ def test_a_module_left_in_training_mode_is_put_in_eval_mode() -> None:
     images = torch.ones(4, 1, 8, 8)
     assert torch.equal(classifier(images), classifier(images))
     assert not model.training
+    model[1].train()  # a part of it, under a whole in eval mode
+    assert torch.equal(classifier(images), classifier(images))
 
 
 @pytest.mark.parametrize(

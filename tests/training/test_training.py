@@ -67,6 +67,14 @@ def test_the_callers_random_state_is_left_alone(tmp_path: Path, train: Train) ->
 
 
 @BOTH
+def test_the_number_of_threads_is_kept_put_back_and_written_down(tmp_path: Path, train: Train) -> None:
+    train(tmp_path / "one", threads=1)
+    train(tmp_path / "two", threads=2)
+    assert torch.get_num_threads() == 1
+    assert [read_card(tmp_path / n).content["versions"]["threads"] for n in ("one", "two")] == [1, 2]
+
+
+@BOTH
 def test_the_card_names_data_settings_versions_and_files(tmp_path: Path, train: Train) -> None:
     train(tmp_path, seed=5, command="smoothcert train something")
     card = read_card(tmp_path)
@@ -83,6 +91,12 @@ def test_a_classifier_learns_loads_and_reports_its_accuracy(tmp_path: Path) -> N
     measured = accuracy(classifier, load("digits:test"))
     assert measured > 85
     assert trained.figures == read_card(tmp_path).content["figures"] == {"accuracy": measured}
+
+
+def test_blending_is_the_default_on_clean_images_only(tmp_path: Path) -> None:
+    for noise_sigma, blended in ((0.0, 4), (0.25, 1)):
+        tiny_classifier(tmp_path, noise_sigma=noise_sigma, epochs=1)
+        assert read_card(tmp_path).content["training"]["mix"] == blended
 
 
 def test_noise_trained_classifiers_see_noise(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ class CallableClassifier:
 
     Args:
         function: images ``(B, C, H, W)`` -> scores ``(B, classes)`` or integer labels ``(B,)``.
-        name: how messages call it.
+        name: how messages and a run's specification call it; kept as ``source``.
     """
 
     def __init__(self, function: Callable[[Tensor], Any], *, name: str | None = None) -> None:
@@ -33,12 +33,7 @@ class CallableClassifier:
                 "Give a function or module from images (B, C, H, W) to scores (B, classes)",
             )
         self.function = function
-        self.name = name or str(getattr(function, "__qualname__", type(function).__qualname__))
-
-    @property
-    def source(self) -> str:
-        """The name by which a run's specification calls it."""
-        return self.name
+        self.source = name or str(getattr(function, "__qualname__", type(function).__qualname__))
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a run's specification: the function's own description, if it has one."""
@@ -53,10 +48,10 @@ class CallableClassifier:
         """
         if isinstance(self.function, nn.Module) and any(part.training for part in self.function.modules()):
             self.function.eval()
-        return _checked(_tensor(self.function(images)), len(images), self.name)
+        return _checked(_tensor(self.function(images)), len(images), self.source)
 
     def __repr__(self) -> str:
-        return f"CallableClassifier({self.name})"
+        return f"CallableClassifier({self.source})"
 
 
 def from_import(path: str) -> Any:
