@@ -38,8 +38,8 @@ _ROOMS = (
 
 __all__ = ["__version__", *sorted(_HOME), *_ROOMS]
 
-if TYPE_CHECKING:
-    from smoothcert import (
+if TYPE_CHECKING:  # what the names below stand for, for type checkers and editors
+    from smoothcert import (  # noqa: F401
         analysis,
         bounds,
         certificates,
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
         smoothing,
         training,
     )
-    from smoothcert.engine import certify, predict
-    from smoothcert.errors import SmoothcertError
-    from smoothcert.runlog import open_run, open_runs, verify
-    from smoothcert.smoothing import SmoothedClassifier
+    from smoothcert.engine import certify, predict  # noqa: F401
+    from smoothcert.errors import SmoothcertError  # noqa: F401
+    from smoothcert.runlog import open_run, open_runs, verify  # noqa: F401
+    from smoothcert.smoothing import SmoothedClassifier  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:

@@ -43,7 +43,9 @@ class MissingExtra(SmoothcertError, ImportError):
     @classmethod
     def install(cls, package: str, extra: str, purpose: str) -> MissingExtra:
         """Build the message for ``pip install "smoothcert[extra]"``."""
-        return cls(purpose, f"needs {package}, which is not installed", f'Run: pip install "smoothcert[{extra}]"')
+        return cls(
+            purpose, f"needs {package}, which is not installed", f'Run: pip install "smoothcert[{extra}]"'
+        )
 
 
 class CheckpointError(SmoothcertError):

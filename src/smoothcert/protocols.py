@@ -8,7 +8,7 @@ units. Adapters hide their own scalings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,15 @@ class Dataset(Protocol):
     def classes(self) -> tuple[str, ...]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, position: int) -> Example: ...
+
+
+Part = TypeVar("Part")
+
+
+def named(part: Part, source: str) -> Part:
+    """Remember on a loaded model by which name it was found: a run's specification quotes it."""
+    object.__setattr__(part, "source", source)  # also on frozen dataclasses: a name is no setting
+    return part
 
 
 class Classifier(Protocol):

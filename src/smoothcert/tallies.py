@@ -102,4 +102,6 @@ class Votes:
                 raise TypeError("counts must be integers")
             return cls.of({int(label): count for label, count in stored.items()}, nonfinite)
         except (ValueError, TypeError, AttributeError) as error:
-            raise InvalidInput(f"tally {text[:80]!r}", f"is not a vote count ({error})", "Restore the run file from a copy") from error
+            raise InvalidInput(
+                f"tally {text[:80]!r}", f"is not a vote count ({error})", "Restore the run file from a copy"
+            ) from error

@@ -160,9 +160,7 @@ def _mass(k: int, n: int, p: float, q: float) -> float:
     """P(Bin(n, p) = k), Loader 2000, for p + q = 1."""
     if k == n:
         return math.exp(n * (math.log(p) if p < 0.5 else math.log1p(-q)))
-    exponent = (
-        _stirling(n) - _stirling(k) - _stirling(n - k) - _deviance(k, n * p) - _deviance(n - k, n * q)
-    )
+    exponent = _stirling(n) - _stirling(k) - _stirling(n - k) - _deviance(k, n * p) - _deviance(n - k, n * q)
     return math.exp(exponent) * math.sqrt(n / (2.0 * math.pi * k * (n - k)))
 
 

@@ -24,6 +24,8 @@ def split_alpha(alpha: float, parts: int) -> float:
     Union bound; the quotient is rounded down so that ``parts`` times it never exceeds ``alpha``.
     """
     if parts < 1:
-        raise InvalidInput(f"parts = {parts!r}", "alpha is shared by at least one statement", "Write parts >= 1")
+        raise InvalidInput(
+            f"parts = {parts!r}", "alpha is shared by at least one statement", "Write parts >= 1"
+        )
     share = check_alpha(alpha) / parts
     return math.nextafter(share, 0.0) if parts > 1 else share

@@ -98,7 +98,13 @@ def radius_from_pair(p_lower: float, p_upper: float, sigma: float, *, noise_erro
 
 
 def certify(
-    selection: Votes, estimation: Votes, *, sigma: float, alpha: float, bound: Bound = "one", noise_error: float = 0.0
+    selection: Votes,
+    estimation: Votes,
+    *,
+    sigma: float,
+    alpha: float,
+    bound: Bound = "one",
+    noise_error: float = 0.0,
 ) -> Certificate:
     """CERTIFY of Cohen et al. 2019: the selection draws name a class, fresh draws bound its probability.
 
@@ -163,7 +169,9 @@ def _bounds(votes: Votes, label: int, alpha: float, bound: Bound) -> tuple[float
 
 def _draws(votes: Votes) -> int:
     if votes.total == 0:
-        raise InvalidInput("an empty tally", "no draw was made, so nothing is known", "Draw at least once: n >= 1")
+        raise InvalidInput(
+            "an empty tally", "no draw was made, so nothing is known", "Draw at least once: n >= 1"
+        )
     return votes.total
 
 

@@ -16,7 +16,7 @@ from smoothcert.classifiers import convnet
 from smoothcert.classifiers.callable import CallableClassifier, from_import
 from smoothcert.classifiers.convnet import ConvNet, ConvNetConfig
 from smoothcert.errors import InvalidInput, UnknownName
-from smoothcert.protocols import Classifier
+from smoothcert.protocols import Classifier, named
 
 __all__ = ["CallableClassifier", "ConvNet", "ConvNetConfig", "load"]
 
@@ -37,9 +37,9 @@ def load(source: str | Path | Callable[[Tensor], Any]) -> Classifier:
         CheckpointError: a directory whose files are missing, corrupt, or not what their card says.
     """
     if isinstance(source, str):
-        return _named(source)
+        return named(_named(source), source)
     if isinstance(source, Path):
-        return convnet.load(source)
+        return named(convnet.load(source), str(source))
     return _wrapped(source)
 
 

@@ -22,6 +22,7 @@ from smoothcert.denoisers.identity import IdentityDenoiser
 from smoothcert.diffusion.samplers import Sampler
 from smoothcert.diffusion.samplers import sampler as sampler_by_name
 from smoothcert.errors import InvalidInput, UnknownName
+from smoothcert.protocols import named
 
 __all__ = [
     "NAMES",
@@ -64,13 +65,16 @@ def load(
         CheckpointError: a model directory that cannot be read.
     """
     found = name if isinstance(name, _OWN) else _find(name)
+    if isinstance(name, str | Path):
+        named(found, str(name))
     if sampler is None:
         return found
     if not isinstance(found, DiffusionDenoiser):
         raise InvalidInput(
             f"sampler {sampler!r} with denoiser {name!r}", "it is no diffusion model", "Leave the sampler out"
         )
-    return found.with_sampler(sampler_by_name(sampler) if isinstance(sampler, str) else sampler)
+    chosen = found.with_sampler(sampler_by_name(sampler) if isinstance(sampler, str) else sampler)
+    return named(chosen, str(getattr(found, "source", "diffusion")))
 
 
 def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class StopRequest:
-    """While active, Ctrl-C and SIGTERM set ``received`` instead of breaking off; a second Ctrl-C does break."""
+    """While active, Ctrl-C and SIGTERM only set ``received``; a second Ctrl-C breaks off at once."""
 
     def __init__(self) -> None:
         self.received: str | None = None
@@ -21,7 +21,9 @@ class StopRequest:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

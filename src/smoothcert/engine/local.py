@@ -52,7 +52,12 @@ class Pending:
         joins = last and (last.example, last.stage, last.first + last.draws) == segment[:3]
         if last and joins:
             self.rows[-1] = TallyRow(
-                last.example, last.stage, last.first, last.draws + segment.draws, last.votes + votes, last.seconds + seconds
+                last.example,
+                last.stage,
+                last.first,
+                last.draws + segment.draws,
+                last.votes + votes,
+                last.seconds + seconds,
             )
         else:
             self.rows.append(TallyRow(*segment, votes, seconds))
@@ -88,12 +93,18 @@ def execute(
             writer.append(pending.rows)
     if stop.received:
         raise Interrupted(
-            stop.received, "the run was stopped; every finished batch is stored", "Run the same command to continue"
+            stop.received,
+            "the run was stopped; every finished batch is stored",
+            "Run the same command to continue",
         )
 
 
 def _evaluated(
-    smoothed: SmoothedClassifier, images: Images, plan: Plan, specification: Specification, done: Mapping[int, Progress]
+    smoothed: SmoothedClassifier,
+    images: Images,
+    plan: Plan,
+    specification: Specification,
+    done: Mapping[int, Progress],
 ) -> Iterator[list[TallyRow]]:
     """The rows of each missing batch, in order."""
     seed, batch = specification.noise.seed, specification.execution.batch

@@ -17,7 +17,9 @@ from smoothcert.tallies import Votes
 class Running:
     """The certificates of the images finished so far, kept up to date batch by batch."""
 
-    def __init__(self, specification: Specification, labels: Mapping[int, int], done: Mapping[int, Draws]) -> None:
+    def __init__(
+        self, specification: Specification, labels: Mapping[int, int], done: Mapping[int, Draws]
+    ) -> None:
         self._specification, self._labels = specification, labels
         self._votes: dict[int, dict[str, Votes]] = {}
         self._drawn: dict[int, int] = {}
@@ -40,7 +42,9 @@ class Running:
         if self._drawn[example] == sum(draws for _, draws in self._specification.rule.stages):
             finished = Draws(self._votes.pop(example), {})
             alpha = self._specification.rule.alpha
-            self.outcomes.append(outcome(self._specification, example, self._labels[example], finished, alpha))
+            self.outcomes.append(
+                outcome(self._specification, example, self._labels[example], finished, alpha)
+            )
 
     def accuracy(self, radius: float) -> float:
         """Share of the finished images that are correct and certified at ``radius`` (correct, for predictions)."""
@@ -89,7 +93,9 @@ class Bar:
             console=Console(stderr=True),
             refresh_per_second=5,
         )
-        self._task = self._progress.add_task(title, total=draws, completed=done, images=f"0/{images}", speed="", accuracy="")
+        self._task = self._progress.add_task(
+            title, total=draws, completed=done, images=f"0/{images}", speed="", accuracy=""
+        )
 
     def __enter__(self) -> Bar:
         self._progress.start()

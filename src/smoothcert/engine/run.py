@@ -18,7 +18,7 @@ from smoothcert.runlog.configuration import write_configuration
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
 from smoothcert.runlog.specification import RuleSpec, Specification
-from smoothcert.runlog.store import ExampleRow, create_or_resume, open_run, stored_specification
+from smoothcert.runlog.store import ExampleRow, TallyRow, create_or_resume, open_run, stored_specification
 from smoothcert.smoothing.classifier import SmoothedClassifier
 
 _WARM_UP = 3  # batches timed for the estimate, after one that is not
@@ -83,9 +83,17 @@ class Job:
         torch.set_num_threads(execution.threads)
         images = self.images()
         some = [images[row.example] for row in self.rows[: min(len(self.rows), execution.batch, 32)]]
-        self.smoothed.check(some, seed=self.specification.noise.seed, batch=execution.batch, noise=images.noise)
+        self.smoothed.check(
+            some, seed=self.specification.noise.seed, batch=execution.batch, noise=images.noise
+        )
 
-    def estimate(self, *, done: int = 0) -> Estimate:
+    def draws_left(self) -> int:
+        """Draws that are not stored yet."""
+        if stored_specification(self.directory) is None:
+            return self.plan.draws
+        return self.plan.draws - sum(row.draws for row, _ in open_run(self.directory).tallies())
+
+    def estimate(self) -> Estimate:
         """Time a few batches on a stream that no certificate uses."""
         from smoothcert.smoothing.streams import Segment
 
@@ -95,11 +103,14 @@ class Job:
         for k in range(_WARM_UP + 1):
             segment = Segment(self.rows[0].example, "check", 10**6 + k * execution.batch, execution.batch)
             started = time.perf_counter()
-            self.smoothed.labels([(image, segment)], seed=spec.noise.seed, batch=execution.batch, noise=images.noise)
+            self.smoothed.labels(
+                [(image, segment)], seed=spec.noise.seed, batch=execution.batch, noise=images.noise
+            )
             took.append(time.perf_counter() - started)
         speed = execution.batch / sorted(took[1:])[_WARM_UP // 2]
-        left = self.plan.draws - done
-        return Estimate(len(self.rows), left, speed, execution.batch, execution.threads, execution.device)
+        return Estimate(
+            len(self.rows), self.draws_left(), speed, execution.batch, execution.threads, execution.device
+        )
 
     def run(self, *, quiet: bool = False) -> Results:
         """Draw what is missing and return every certificate; ``Interrupted`` keeps what is finished."""
@@ -110,10 +121,12 @@ class Job:
             write_configuration(self.directory, spec)
             running = Running(spec, {row.example: row.label for row in self.rows}, done)
             title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
-            bar = display(title, len(self.rows), self.plan.draws, running.draws, spec.noise.sigma, quiet=quiet)
+            bar = display(
+                title, len(self.rows), self.plan.draws, running.draws, spec.noise.sigma, quiet=quiet
+            )
             with bar:
 
-                def report(rows: list) -> None:  # type: ignore[type-arg]
+                def report(rows: list[TallyRow]) -> None:
                     running.update(rows)
                     bar.update(running)
 

@@ -78,7 +78,9 @@ def component(part: Any) -> spec.ComponentSpec:
     modules = modules_of(part)
     source = getattr(part, "source", None) or getattr(part, "__qualname__", None) or type(part).__qualname__
     settings = part.describe() if hasattr(part, "describe") else {}
-    return spec.ComponentSpec(source=str(source), sha256=weight_hash(modules) if modules else None, settings=settings)
+    return spec.ComponentSpec(
+        source=str(source), sha256=weight_hash(modules) if modules else None, settings=settings
+    )
 
 
 def weight_hash(modules: list[torch.nn.Module]) -> str:
@@ -88,7 +90,11 @@ def weight_hash(modules: list[torch.nn.Module]) -> str:
         for name, tensor in sorted(module.state_dict().items()):
             array = tensor.detach().cpu().contiguous()
             whole.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-            whole.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else array.reshape(1).view(torch.uint8).numpy().tobytes())
+            whole.update(
+                array.view(torch.uint8).numpy().tobytes()
+                if array.ndim
+                else array.reshape(1).view(torch.uint8).numpy().tobytes()
+            )
     return whole.hexdigest()
 
 
@@ -106,7 +112,9 @@ def environment() -> dict[str, Any]:
 def _row(example: Example, shape: tuple[int, int, int]) -> ExampleRow:
     if tuple(example.image.shape) != tuple(shape):
         raise InvalidInput(
-            f"image {example.index} of shape {example.image.shape}", f"the data set declares {shape}", "Resize it first"
+            f"image {example.index} of shape {example.image.shape}",
+            f"the data set declares {shape}",
+            "Resize it first",
         )
     image = np.ascontiguousarray(example.image)
     pixels = hashlib.sha256(f"{image.dtype} {image.shape}\n".encode() + image.tobytes()).hexdigest()

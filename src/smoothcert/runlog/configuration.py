@@ -26,7 +26,7 @@ def settings(specification: Specification) -> dict[str, Any]:
         "data": spec.data.name,
         "classifier": spec.classifier.source,
         "denoiser": spec.denoiser.source if spec.denoiser else "none",
-        "sampler": spec.denoiser.settings.get("sampler", {}).get("name") if spec.denoiser else None,
+        "sampler": _sampler(spec.denoiser.settings) if spec.denoiser else None,
         "sigma": spec.noise.sigma,
         "noise": spec.noise.kind,
         "seed": spec.noise.seed,
@@ -39,6 +39,14 @@ def settings(specification: Specification) -> dict[str, Any]:
         "device": "cpu" if spec.execution.device == "cpu" else "cuda",
     }
     return {key: value for key, value in chosen.items() if value is not None}
+
+
+def _sampler(settings: dict[str, Any]) -> str | None:
+    """The sampler's name as the command line writes it: ``one-shot``, ``ddim:20``."""
+    sampler = settings.get("sampler")
+    if not isinstance(sampler, dict) or "name" not in sampler:
+        return None
+    return f"{sampler['name']}:{sampler['steps']}" if "steps" in sampler else str(sampler["name"])
 
 
 def to_toml(values: dict[str, Any]) -> str:
@@ -56,7 +64,9 @@ def write_configuration(directory: Path, specification: Specification) -> None:
         (directory / FILE).write_text(text + to_toml(settings(specification)), encoding="utf-8")
     except OSError as error:
         raise RunFileError(
-            f"{directory / FILE}", f"cannot be written ({error})", "Free some space or choose another directory"
+            f"{directory / FILE}",
+            f"cannot be written ({error})",
+            "Free some space or choose another directory",
         ) from error
 
 
@@ -65,10 +75,14 @@ def read_configuration(path: str | Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidInput(f"the configuration {path}", f"cannot be read ({error})", "Write flat TOML: sigma = 0.25") from error
+        raise InvalidInput(
+            f"the configuration {path}", f"cannot be read ({error})", "Write flat TOML: sigma = 0.25"
+        ) from error
     nested = [key for key, value in values.items() if isinstance(value, dict)]
     if nested:
         raise InvalidInput(
-            f"the table [{nested[0]}] in {path}", "the configuration is flat", "Write its keys at the top level"
+            f"the table [{nested[0]}] in {path}",
+            "the configuration is flat",
+            "Write its keys at the top level",
         )
     return values

@@ -28,7 +28,9 @@ class RunLock:
             self._descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise RunFileError(
-                f"the run directory {directory}", f"cannot be written ({error})", "Choose a directory you can write to"
+                f"the run directory {directory}",
+                f"cannot be written ({error})",
+                "Choose a directory you can write to",
             ) from error
         try:
             _acquire(self._descriptor)
@@ -45,3 +47,16 @@ class RunLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process is writing the run right now; asked without disturbing it."""
+    if not (directory / ".lock").exists():
+        return False
+    try:
+        RunLock(directory).release()
+    except RunLocked:
+        return True
+    except RunFileError:
+        return False
+    return False

@@ -120,7 +120,9 @@ def open_runs(*patterns: str | Path, alpha: float | None = None) -> tuple[Result
     Raises:
         RunFileError: a pattern that names no run.
     """
-    found = [results(directory, alpha=alpha) for pattern in patterns for directory in run_directories(pattern)]
+    found = [
+        results(directory, alpha=alpha) for pattern in patterns for directory in run_directories(pattern)
+    ]
     return tuple(sorted(found, key=lambda run: (run.sigma or 0.0, run.name)))
 
 
@@ -130,9 +132,11 @@ def run_directories(pattern: str | Path) -> list[Path]:
     found = [match for match in matches if (match / DATABASE).is_file()]
     for match in matches:
         if match not in found:
-            found += sorted(inner.parent for inner in match.glob(f"*/{DATABASE}"))
+            found += sorted(inner.parent for inner in match.glob(f"**/{DATABASE}"))
     if not found:
-        raise RunFileError(str(pattern), f"names no directory with a {DATABASE}", "Pass what 'smoothcert certify' wrote")
+        raise RunFileError(
+            str(pattern), f"names no directory with a {DATABASE}", "Pass what 'smoothcert certify' wrote"
+        )
     return found
 
 

@@ -28,10 +28,14 @@ class _Frozen(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             where = str(problem["loc"][0]) if problem["loc"] else ""
-            given = f"{where}={values[where]!r}" if where in values else f"{type(self).__name__} {values!r:.200}"
+            given = (
+                f"{where}={values[where]!r}" if where in values else f"{type(self).__name__} {values!r:.200}"
+            )
             why = str(problem["msg"]).removeprefix("Value error, ")
             why = why[0].lower() + why[1:]
-            raise InvalidInput(given, why, "Write for example n0=100, n=100_000, alpha=0.001, sigma=0.25") from error
+            raise InvalidInput(
+                given, why, "Write for example n0=100, n=100_000, alpha=0.001, sigma=0.25"
+            ) from error
 
 
 class DataSpec(_Frozen):
@@ -112,7 +116,9 @@ class Specification(_Frozen):
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces, shortest round-trip floats."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
 
     def identity(self) -> str:
         """SHA-256 of the canonical JSON."""

@@ -140,7 +140,9 @@ def open_run(path: str | Path) -> RunReader:
     directory = Path(path)
     directory = directory.parent if directory.name == DATABASE else directory
     if not (directory / DATABASE).is_file():
-        raise RunFileError(str(path), f"holds no {DATABASE}", "Pass a directory that 'smoothcert certify' wrote")
+        raise RunFileError(
+            str(path), f"holds no {DATABASE}", "Pass a directory that 'smoothcert certify' wrote"
+        )
     return RunReader(directory)
 
 
@@ -154,7 +156,10 @@ def stored_specification(directory: Path) -> Specification | None:
 
 
 def create_or_resume(
-    directory: str | Path, specification: Specification, examples: Sequence[ExampleRow], environment: dict[str, Any]
+    directory: str | Path,
+    specification: Specification,
+    examples: Sequence[ExampleRow],
+    environment: dict[str, Any],
 ) -> RunWriter:
     """Open a run directory for writing: a new run, or the continuation of the very same one.
 
@@ -167,7 +172,9 @@ def create_or_resume(
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFileError(str(directory), f"cannot be created ({error})", "Choose another directory") from error
+        raise RunFileError(
+            str(directory), f"cannot be created ({error})", "Choose another directory"
+        ) from error
     lock = RunLock(directory)
     try:
         if not (directory / DATABASE).exists():
@@ -187,7 +194,8 @@ def _same_run(writer: RunWriter, asked: Specification) -> None:
     lines = writer.specification.difference(asked) or ["the stored identity does not match its specification"]
     raise SpecificationMismatch(
         f"the run directory {writer.directory}",
-        "holds a run with another specification, and draws of two runs must not be mixed:\n  " + "\n  ".join(lines),
+        "holds a run with another specification, and draws of two runs must not be mixed:\n  "
+        + "\n  ".join(lines),
         "\nChoose another directory, or repeat the stored specification",
     )
 
@@ -236,7 +244,9 @@ def sqlite_errors(directory: Path) -> Iterator[None]:
         yield
     except sqlite3.IntegrityError as error:
         raise RunFileError(
-            f"the run in {directory}", f"already holds these draws ({error})", "Report this as a bug of smoothcert"
+            f"the run in {directory}",
+            f"already holds these draws ({error})",
+            "Report this as a bug of smoothcert",
         ) from error
     except (sqlite3.DatabaseError, OSError) as error:
         text = str(error)
@@ -252,4 +262,6 @@ def sqlite_errors(directory: Path) -> Iterator[None]:
 
 
 def _not_a_run(directory: Path, why: str) -> RunFileError:
-    return RunFileError(f"{directory / DATABASE}", f"is not a run file: {why}", "Pass a directory smoothcert wrote")
+    return RunFileError(
+        f"{directory / DATABASE}", f"is not a run file: {why}", "Pass a directory smoothcert wrote"
+    )

@@ -103,7 +103,10 @@ def _images(run: RunReader) -> tuple[bool, str]:
     rows, data = run.examples(), run.specification.data
     recomputed = data_hash(rows)
     same = recomputed == data.sha256 and len(rows) == data.examples
-    return same, f"{len(rows)} images, SHA-256 {recomputed[:16]}..., specified {data.examples}, {data.sha256[:16]}..."
+    return (
+        same,
+        f"{len(rows)} images, SHA-256 {recomputed[:16]}..., specified {data.examples}, {data.sha256[:16]}...",
+    )
 
 
 def _rows(run: RunReader) -> tuple[bool, str]:

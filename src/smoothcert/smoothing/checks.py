@@ -18,10 +18,14 @@ from smoothcert.smoothing.network import Network, to_labels
 from smoothcert.smoothing.noise import NamedDraws, Noise, Prepared
 from smoothcert.smoothing.streams import Segment
 
-_PLACE_TOLERANCE = 1e-3  # of the scores' size: rounding differs between rows of a matrix product, answers do not
+_PLACE_TOLERANCE = (
+    1e-3  # of the scores' size: rounding differs between rows of a matrix product, answers do not
+)
 
 
-def check_network(network: Network, noise: Noise, images: Sequence[Prepared], *, seed: int, batch: int) -> None:
+def check_network(
+    network: Network, noise: Noise, images: Sequence[Prepared], *, seed: int, batch: int
+) -> None:
     """Refuse a network whose answer for a draw depends on anything but the draw.
 
     Args:

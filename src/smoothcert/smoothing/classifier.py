@@ -107,7 +107,9 @@ class SmoothedClassifier:
         found: list[certificates.Certificate] = []
         for name, prepared in self._prepared(image, example, seed, batch):
             stages = ("selection", n0), ("estimation", n)
-            selection, estimation = (self._votes(prepared, name, stage, k, seed, batch) for stage, k in stages)
+            selection, estimation = (
+                self._votes(prepared, name, stage, k, seed, batch) for stage, k in stages
+            )
             error = self.noise.error(prepared.size)
             found.append(
                 certificates.certify(
@@ -134,7 +136,9 @@ class SmoothedClassifier:
         _check_draws(n=n)
         check_alpha(alpha)
         found = [
-            certificates.predict(self._votes(prepared, name, "prediction", n, seed, batch), sigma=self.sigma, alpha=alpha)
+            certificates.predict(
+                self._votes(prepared, name, "prediction", n, seed, batch), sigma=self.sigma, alpha=alpha
+            )
             for name, prepared in self._prepared(image, example, seed, batch)
         ]
         return found[0] if image.ndim == 3 else tuple(found)
@@ -160,7 +164,9 @@ class SmoothedClassifier:
         self.check(prepared, seed=seed, batch=batch)
         return list(zip(names, prepared, strict=True))
 
-    def check(self, prepared: Sequence[Prepared], *, seed: int, batch: int | None = None, noise: Noise | None = None) -> None:
+    def check(
+        self, prepared: Sequence[Prepared], *, seed: int, batch: int | None = None, noise: Noise | None = None
+    ) -> None:
         """Refuse a model whose answers depend on batch mates; asked once for each shape and batch size."""
         size = batch or default_batch(prepared[0].shape, self.network.device)
         key = (prepared[0].shape, size)
@@ -168,7 +174,9 @@ class SmoothedClassifier:
             check_network(self.network, noise or self.noise, prepared[:size], seed=seed, batch=size)
             self._checked.add(key)
 
-    def _votes(self, image: Prepared, example: int, stage: str, draws: int, seed: int, batch: int | None) -> Votes:
+    def _votes(
+        self, image: Prepared, example: int, stage: str, draws: int, seed: int, batch: int | None
+    ) -> Votes:
         size = batch or default_batch(image.shape, self.network.device)
         votes = Votes()
         for first in range(0, draws, size):
@@ -195,5 +203,7 @@ def _check_draws(**numbers: int) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 10**9:
             raise InvalidInput(
-                f"{name} = {value!r}", "a number of draws is a whole number from 1 to 10^9", f"Write {name}=1000"
+                f"{name} = {value!r}",
+                "a number of draws is a whole number from 1 to 10^9",
+                f"Write {name}=1000",
             )

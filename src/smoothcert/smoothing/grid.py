@@ -38,9 +38,7 @@ def thresholds(sigma: float, levels: int) -> npt.NDArray[np.int64]:
     return table
 
 
-def rounded_gaussian(
-    drawn: npt.NDArray[np.uint64], sigma: float, levels: int
-) -> npt.NDArray[np.int32]:
+def rounded_gaussian(drawn: npt.NDArray[np.uint64], sigma: float, levels: int) -> npt.NDArray[np.int32]:
     """Turn uniform 64-bit words into rounded Gaussian integers, in grey levels, of the same shape.
 
     A table over the leading bits answers all words whose cell holds no threshold; the others are searched.

@@ -35,7 +35,11 @@ def modules_of(part: Any) -> list[nn.Module]:
     """The torch modules of a classifier or denoiser: itself, or those it keeps as attributes."""
     if isinstance(part, nn.Module):
         return [part]
-    return [value for value in vars(part).values() if isinstance(value, nn.Module)] if hasattr(part, "__dict__") else []
+    return (
+        [value for value in vars(part).values() if isinstance(value, nn.Module)]
+        if hasattr(part, "__dict__")
+        else []
+    )
 
 
 class Network:
@@ -59,7 +63,11 @@ class Network:
         """What the classifier sees: ``(B, C, H, W)``, checked to have the shape that went in."""
         if self.denoiser is None:
             return noisy
-        clean = self.denoiser(noisy, self.sigma, draws=draws) if self.stochastic else self.denoiser(noisy, self.sigma)
+        clean = (
+            self.denoiser(noisy, self.sigma, draws=draws)
+            if self.stochastic
+            else self.denoiser(noisy, self.sigma)
+        )
         if not isinstance(clean, Tensor) or clean.shape != noisy.shape:
             raise ModelOutputError(
                 f"a denoiser that returned {_kind(clean)} for images {tuple(noisy.shape)}",
@@ -95,7 +103,9 @@ def to_labels(outputs: Tensor) -> npt.NDArray[np.int64]:
         labels: npt.NDArray[np.int64] = outputs.cpu().numpy().astype(np.int64)
         if len(labels) and labels.min() < 0:
             raise ModelOutputError(
-                f"a classifier that returned the label {labels.min()}", "labels count from 0", "Map it to 0, 1, ..."
+                f"a classifier that returned the label {labels.min()}",
+                "labels count from 0",
+                "Map it to 0, 1, ...",
             )
         return labels
     best = outputs.argmax(dim=1)

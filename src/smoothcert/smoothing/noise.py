@@ -100,7 +100,9 @@ class FloatNoise:
     def prepare(self, image: Pixels) -> npt.NDArray[np.float32]:
         if np.issubdtype(image.dtype, np.integer):
             if self.levels is None:
-                raise InvalidInput("an integer image", "its scale is not known", "Pass levels=255 for 8-bit images")
+                raise InvalidInput(
+                    "an integer image", "its scale is not known", "Pass levels=255 for 8-bit images"
+                )
             return (image / np.float32(self.levels)).astype(np.float32)
         return _unit_interval(image)
 

@@ -44,7 +44,9 @@ def words(
     if not 0 <= seed < 2**64:
         raise InvalidInput(f"seed = {seed!r}", "a seed names a stream by 64 bits", "Write 0 <= seed < 2**64")
     blocks = -(-per_draw // _WORDS)
-    counter = np.array([segment.first * blocks, step, segment.example, STAGES[segment.stage]], dtype=np.uint64)
+    counter = np.array(
+        [segment.first * blocks, step, segment.example, STAGES[segment.stage]], dtype=np.uint64
+    )
     key = np.array([seed, PURPOSES[purpose]], dtype=np.uint64)
     raw = np.random.Philox(key=key, counter=counter).random_raw(segment.draws * blocks * _WORDS)
     drawn: npt.NDArray[np.uint64] = raw.reshape(segment.draws, blocks * _WORDS)[:, :per_draw]

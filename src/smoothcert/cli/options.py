@@ -1,0 +1,208 @@
+"""Options that several verbs share. A value comes from its flag, else the configuration, else the default."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smoothcert.errors import InvalidInput, UnknownName
+
+DEMO_DATA, DEMO_DRAWS, DRAWS = "digits:test[::8]", 1_000, 100_000
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Flat TOML file with any of these options.", show_default=False),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Directory of the run files, one below it for each sigma.", show_default="runs/digits"
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Data set, with a slice: digits:test\\[::5].",
+        show_default=DEMO_DATA,
+    ),
+]
+ClassifierName = Annotated[
+    str | None,
+    typer.Option(
+        "--classifier", help="digits, a model directory, or python:module:function.", show_default="digits"
+    ),
+]
+DenoiserName = Annotated[
+    str | None,
+    typer.Option(
+        "--denoiser",
+        help="digits, a diffusers directory, python:module:function, or none.",
+        show_default="digits",
+    ),
+]
+SamplerName = Annotated[
+    str | None,
+    typer.Option("--sampler", help="one-shot, ancestral, ddim:STEPS or edm:STEPS.", show_default="one-shot"),
+]
+Sigmas = Annotated[
+    str | None,
+    typer.Option(
+        "--sigma", help="Noise levels on pixels in \\[0, 1], separated by commas.", show_default="0.25,0.5,1"
+    ),
+]
+NoiseKind = Annotated[
+    str | None,
+    typer.Option("--noise", help="grid (exact) or float (as published code, can leak).", show_default="grid"),
+]
+Alpha = Annotated[
+    float | None, typer.Option("--alpha", help="Error probability of each certificate.", show_default="0.001")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Names the noise streams.", show_default="0")]
+Batch = Annotated[
+    int | None, typer.Option("--batch", help="Draws evaluated at once.", show_default="by image size")
+]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", show_default="all cores")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", show_default="auto")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no hints; results only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Run directories, directories holding runs, glob patterns, or TSV logs.", show_default=False
+    ),
+]
+
+_DEFAULTS: dict[str, Any] = {
+    "data": DEMO_DATA,
+    "classifier": "digits",
+    "denoiser": "digits",
+    "sampler": None,
+    "sigma": (0.25, 0.5, 1.0),
+    "noise": "grid",
+    "n0": 100,
+    "n": None,
+    "alpha": 0.001,
+    "bound": "one",
+    "stop": "fixed",
+    "seed": 0,
+    "batch": None,
+    "threads": None,
+    "device": "auto",
+    "out": None,
+}
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "device"), (str,)
+    ),
+    **dict.fromkeys(("n0", "n", "seed", "batch", "threads"), (int,)),
+    "alpha": (float,),
+    "sigma": (float, int, list, tuple, str),
+    "out": (str, Path),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every option of a run, settled."""
+
+    data: str
+    classifier: str
+    denoiser: str
+    sampler: str | None
+    sigma: tuple[float, ...]
+    noise: str
+    n0: int
+    n: int
+    alpha: float
+    bound: str
+    stop: str
+    seed: int
+    batch: int | None
+    threads: int | None
+    device: str
+    out: Path
+
+
+def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
+    """Join flags, configuration and defaults, in that order; unknown keys and wrong types are refused."""
+    chosen = _configured(task, config) | {key: value for key, value in flags.items() if value is not None}
+    given = set(chosen)
+    values = _DEFAULTS | chosen
+    if "data" in given and not str(values["data"]).startswith("digits"):
+        _need_models(given, values["data"])
+    if values["n"] is None:
+        values["n"] = DEMO_DRAWS if "data" not in given or task == "predict" else DRAWS
+    values["sigma"] = numbers("sigma", values["sigma"])
+    values["device"] = _device(values["device"])
+    values["out"] = Path(values["out"] if "out" in given else default_directory(task, chosen))
+    return Settings(**values)
+
+
+def default_directory(task: str, chosen: dict[str, Any]) -> str:
+    """``runs/digits``, with what differs from the demo in the name: ``runs/digits-none``."""
+    words = [str(chosen.get("data", "digits")).partition("[")[0]]
+    words += [
+        str(chosen[key]) for key in ("classifier", "denoiser", "sampler", "noise", "bound") if key in chosen
+    ]
+    words += ["predict"] if task == "predict" else []
+    return "runs/" + re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")
+
+
+def numbers(name: str, value: Any) -> tuple[float, ...]:
+    """Numbers from a flag (``0.25,0.5``), a TOML list, or one number."""
+    parts = (
+        value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    )
+    try:
+        found = tuple(dict.fromkeys(float(part) for part in parts))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"{name} = {value!r}", "is not a list of numbers", f"Write {name} 0.25,0.5,1"
+        ) from error
+    if not found:
+        raise InvalidInput(f"{name} = {value!r}", "is empty", f"Write {name} 0.25,0.5,1")
+    return found
+
+
+def _configured(task: str, config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    from smoothcert.runlog.configuration import read_configuration
+
+    values = read_configuration(config)
+    if values.pop("task", task) != task:
+        raise InvalidInput(
+            f"the configuration {config}", f"is not for '{task}'", "Use the verb its task names"
+        )
+    for key, value in values.items():
+        if key not in _DEFAULTS:
+            raise UnknownName.among(f"option in {config}", key, _DEFAULTS)
+        if isinstance(value, bool) or not isinstance(value, _KINDS[key]):
+            kinds = " or ".join(kind.__name__ for kind in _KINDS[key])
+            raise InvalidInput(f"{key} = {value!r} in {config}", f"must be {kinds}", "Correct that line")
+    return values
+
+
+def _need_models(given: set[str], data: str) -> None:
+    for name in ("classifier", "denoiser"):
+        if name not in given:
+            raise InvalidInput(
+                f"data {data!r} without a {name}",
+                "the embedded models know handwritten digits only",
+                f"Add --{name} NAME" + (" (or --denoiser none)" if name == "denoiser" else ""),
+            )
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
