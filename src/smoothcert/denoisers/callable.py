@@ -29,14 +29,10 @@ class CallableDenoiser:
             )
         self.function = function
         self.name: str = name or str(getattr(function, "__qualname__", type(function).__qualname__))
+        self.source = self.name
         self.stochastic = bool(getattr(function, "stochastic", False))
         held = function if isinstance(function, nn.Module) else getattr(function, "network", None)
         self.network: nn.Module | None = held if isinstance(held, nn.Module) else None
-
-    @property
-    def source(self) -> str:
-        """The name by which a run's specification calls it."""
-        return self.name
 
     def __call__(self, noisy: Tensor, sigma: float, /, *, draws: Draws | None = None) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, C, H, W)`` of the same type, in [0, 1].

@@ -50,9 +50,12 @@ class CosineSchedule(Schedule):
 
     def _time(self, sigma: float, /) -> float:
         # tan u = sqrt(sin^2 u0 + sigma^2) / cos u0: eq. (5) of Carlini et al. 2023 without its arccosecant,
-        # which loses digits at small sigma; index = steps - 1.
-        u = math.atan2(math.hypot(math.sin(self._start), sigma), math.cos(self._start))
-        return self.timesteps * (u / (math.pi / 2) * (1 + self.offset) - self.offset) - 1
+        # which loses digits at small sigma. Under much noise the angle still left, pi/2 - u, has more digits.
+        opposite, adjacent = math.hypot(math.sin(self._start), sigma), math.cos(self._start)
+        per_step = math.pi / 2 / (1 + self.offset) / self.timesteps
+        if opposite > adjacent:
+            return self.timesteps - 1 - math.atan2(adjacent, opposite) / per_step
+        return (math.atan2(opposite, adjacent) - self._start) / per_step - 1
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "cosine", "num_train_timesteps": self.timesteps, "offset": self.offset}
