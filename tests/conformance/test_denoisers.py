@@ -93,8 +93,8 @@ def makers() -> dict[str, Callable[[], DescribedDenoiser]]:
                 gaussian().network(cosine, prediction=p), cosine, prediction=p, sampler=s
             )
         found[f"unet-{chosen.name}"] = lambda s=chosen: DiffusionDenoiser(unet(), linear, sampler=s)  # type: ignore[misc]
-if chosen != Ancestral():  # its thousand steps are walked by the small U-Net
-                    found[f"digits-{chosen.name}"] = lambda s=chosen: digits(s)  # type: ignore[misc]
+        if chosen != Ancestral():  # its thousand steps are walked by the small U-Net
+            found[f"digits-{chosen.name}"] = lambda s=chosen: digits(s)  # type: ignore[misc]
     return found
 
 
