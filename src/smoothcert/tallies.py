@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from smoothcert.errors import InvalidInput
 
@@ -44,16 +47,12 @@ class Votes:
         return cls(tuple(sorted((int(c), int(k)) for c, k in counts.items() if k)), int(nonfinite))
 
     @classmethod
-    def from_labels(cls, labels: Iterable[int]) -> Votes:
+    def from_labels(cls, labels: npt.ArrayLike) -> Votes:
         """Count labels, where a negative label stands for a non-finite answer."""
-        counts: dict[int, int] = {}
-        nonfinite = 0
-        for label in labels:
-            if label < 0:
-                nonfinite += 1
-            else:
-                counts[int(label)] = counts.get(int(label), 0) + 1
-        return cls.of(counts, nonfinite)
+        found, counts = np.unique(np.asarray(labels, dtype=np.int64), return_counts=True)
+        pairs = list(zip(found.tolist(), counts.tolist(), strict=True))
+        nonfinite = sum(count for label, count in pairs if label < 0)
+        return cls(tuple(pair for pair in pairs if pair[0] >= 0), nonfinite)
 
     @property
     def total(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +41,7 @@ def certify(
     seed: options.Seed = None,
     batch: options.Batch = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
     device: options.Device = None,
     out: options.Out = None,
     config: options.Config = None,
@@ -97,6 +100,7 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
                 seed=settings.seed,
                 batch=settings.batch,
                 threads=settings.threads,
+                workers=settings.workers,
             )
         )
     say(_heading(data, jobs[0].specification), quiet=quiet)
@@ -119,33 +123,14 @@ def _heading(data: Any, spec: Any) -> str:
     )
 
 
-def _cost(jobs: list[Any]) -> str:
+def _cost(jobs: list[Any]) -> Any:
     """What is left to draw over all noise levels, timed on the first."""
-    from smoothcert.engine.run import duration
-
-    estimate = jobs[0].estimate()
-    left = sum(job.draws_left() for job in jobs)
-    if left == 0:
-        return "every draw is already stored; nothing to run"
-    return (
-        f"{left:,} draws at about {estimate.draws_per_second:,.0f}/s on {estimate.device} "
-        f"({estimate.threads} threads, batches of {estimate.batch}): about {duration(left / estimate.draws_per_second)}"
-    )
+    return dataclasses.replace(jobs[0].estimate(), draws=sum(job.draws_left() for job in jobs))
 
 
 def _show_costs(jobs: list[Any], *, as_json: bool) -> None:
-    import json
-
-    if not as_json:
-        print(_cost(jobs))
-        return
-    estimate, left = jobs[0].estimate(), sum(job.draws_left() for job in jobs)
-    speed = estimate.draws_per_second
-    print(
-        json.dumps(
-            {"draws": left, "draws_per_second": speed, "seconds": left / speed, "device": estimate.device}
-        )
-    )
+    cost = _cost(jobs)
+    print(json.dumps(dataclasses.asdict(cost) | {"seconds": cost.seconds}) if as_json else cost)
 
 
 def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool) -> None:
@@ -206,4 +191,6 @@ def _repeatable(settings: Settings, jobs: list[Any]) -> dict[str, Any]:
         "batch": execution.batch,
         "threads": execution.threads,
     }
-    return {key: value for key, value in values.items() if value is not None and key != "out"}
+    return {
+        key: value for key, value in values.items() if value is not None and key not in ("out", "workers")
+    }

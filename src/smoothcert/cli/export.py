@@ -26,7 +26,7 @@ def export(
         typer.Option("--alpha", help="Read at another alpha (post hoc).", show_default="the run's"),
     ] = None,
 ) -> None:
-    """Write a line an image: idx, label, predict (-1 for an abstention), radius (rounded down), correct, time.
+    """Write a line an image: idx, label, predict (-1: abstained), radius (rounded down), correct, time.
 
     [bold]Example[/]: smoothcert export runs/digits --out logs
     """

@@ -66,7 +66,15 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Names the noise stream
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Draws evaluated at once.", show_default="by image size")
 ]
-Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads.", show_default="all cores")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="CPU threads of one network call.", show_default="1")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", help="Batches at a time on a CPU; changes no result.", show_default="all cores"
+    ),
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", show_default="auto")
 ]
@@ -94,6 +102,7 @@ _DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "batch": None,
     "threads": None,
+    "workers": None,
     "device": "auto",
     "out": None,
 }
@@ -101,7 +110,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "device"), (str,)
     ),
-    **dict.fromkeys(("n0", "n", "seed", "batch", "threads"), (int,)),
+    **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "workers"), (int,)),
     "alpha": (float,),
     "sigma": (float, int, list, tuple, str),
     "out": (str, Path),
@@ -126,6 +135,7 @@ class Settings:
     seed: int
     batch: int | None
     threads: int | None
+    workers: int | None
     device: str
     out: Path
 

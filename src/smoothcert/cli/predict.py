@@ -25,6 +25,7 @@ def predict(
     seed: options.Seed = None,
     batch: options.Batch = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
     device: options.Device = None,
     out: Annotated[
         Path | None,
@@ -60,6 +61,7 @@ def predict(
             seed=settings.seed,
             batch=settings.batch,
             threads=settings.threads,
+            workers=settings.workers,
         )
         found.append(job.run(quiet=quiet or as_json))
     _show(found, loaded.classes, quiet=quiet, as_json=as_json)

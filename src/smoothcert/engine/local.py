@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,6 +73,8 @@ def execute(
     writer: RunWriter,
     done: Mapping[int, Progress],
     report: Callable[[list[TallyRow]], None],
+    *,
+    workers: int = 1,
 ) -> None:
     """Evaluate every missing batch and commit it; ``report`` hears of each batch as it ends.
 
@@ -80,7 +84,7 @@ def execute(
     pending, committed = Pending(), time.monotonic()
     with StopRequest() as stop:
         try:
-            for rows in _evaluated(smoothed, images, plan, specification, done):
+            for rows in _evaluated(smoothed, images, plan, specification, done, workers):
                 for row in rows:
                     pending.add(Segment(row.example, row.stage, row.first, row.draws), row.votes, row.seconds)
                 if time.monotonic() - committed >= COMMIT_SECONDS:
@@ -105,17 +109,39 @@ def _evaluated(
     plan: Plan,
     specification: Specification,
     done: Mapping[int, Progress],
+    workers: int,
 ) -> Iterator[list[TallyRow]]:
-    """The rows of each missing batch, in order."""
+    """The rows of each missing batch, in order; ``workers`` batches are evaluated at a time.
+
+    Each batch runs on one thread from noise to labels, so how many run beside it changes no rounding.
+    """
+    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="smoothcert")
+    waiting: deque[Future[list[TallyRow]]] = deque()
+    try:
+        for number in plan.missing(done):
+            batch = [(images[segment.example], segment) for segment in plan.segments(number)]
+            waiting.append(pool.submit(_batch, smoothed, batch, specification, images.noise))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batch(
+    smoothed: SmoothedClassifier,
+    parts: list[tuple[Prepared, Segment]],
+    specification: Specification,
+    noise: Noise,
+) -> list[TallyRow]:
+    """The rows of one batch."""
+    started = time.perf_counter()
     seed, batch = specification.noise.seed, specification.execution.batch
-    for number in plan.missing(done):
-        started = time.perf_counter()
-        segments = plan.segments(number)
-        parts = [(images[segment.example], segment) for segment in segments]
-        labels = smoothed.labels(parts, seed=seed, batch=batch, noise=images.noise)
-        each = (time.perf_counter() - started) / len(labels)
-        cuts = np.cumsum([segment.draws for segment in segments])[:-1]
-        yield [
-            TallyRow(*segment, Votes.from_labels(answers.tolist()), each * segment.draws)
-            for segment, answers in zip(segments, np.split(labels, cuts), strict=True)
-        ]
+    labels = smoothed.labels(parts, seed=seed, batch=batch, noise=noise)
+    each = (time.perf_counter() - started) / len(labels)
+    cuts = np.cumsum([segment.draws for _, segment in parts])[:-1]
+    return [
+        TallyRow(*segment, Votes.from_labels(answers), each * segment.draws)
+        for (_, segment), answers in zip(parts, np.split(labels, cuts), strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: images done, draws a second, time left, certified accuracy so far."""
+"""What a person sees of a run: images done, draws a second, time left, certified accuracy so far."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Running:
             )
 
     def accuracy(self, radius: float) -> float:
-        """Share of the finished images that are correct and certified at ``radius`` (correct, for predictions)."""
+        """Share of the finished images that are correct and certified at ``radius`` (if they have one)."""
         hits = sum(o.correct if o.radius is None else o.certified_at(radius) for o in self.outcomes)
         return hits / len(self.outcomes) if self.outcomes else 0.0
 
@@ -109,7 +109,8 @@ class Bar:
     def update(self, running: Running) -> None:
         """Move the bar to the draws counted so far."""
         speed = self._progress.tasks[0].speed
-        accuracy = f"certified {running.accuracy(0.0):.0%} at r=0, {running.accuracy(self._radius):.0%} at r={self._radius:g}"
+        at = (0.0, self._radius)
+        accuracy = "certified " + ", ".join(f"{running.accuracy(r):.0%} at r={r:g}" for r in at)
         self._progress.update(
             self._task,
             completed=running.draws,

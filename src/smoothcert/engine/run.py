@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from smoothcert.engine.local import Images, execute
 from smoothcert.engine.plan import Plan
 from smoothcert.engine.progress import Running, display
 from smoothcert.engine.specify import environment, example_rows, specify
+from smoothcert.errors import UnsoundModel
 from smoothcert.protocols import Dataset
 from smoothcert.runlog import results
 from smoothcert.runlog.configuration import write_configuration
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
-from smoothcert.runlog.specification import RuleSpec, Specification
+from smoothcert.runlog.specification import ExecutionSpec, RuleSpec, Specification
 from smoothcert.runlog.store import ExampleRow, TallyRow, create_or_resume, open_run, stored_specification
 from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.streams import Segment
 
-_WARM_UP = 3  # batches timed for the estimate, after one that is not
+_WARM_UP = 3  # batches a worker timed for the estimate, after one that is not
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What a run will cost, from a short warm-up on real inputs."""
 
-    images: int
     draws: int
     draws_per_second: float
     batch: int
-    threads: int
+    workers: int
     device: str
 
     @property
@@ -42,8 +49,8 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"{self.images:,} images, {self.draws:,} draws left at about {self.draws_per_second:,.0f} draws/s "
-            f"({self.device}, {self.threads} threads, batches of {self.batch}): about {duration(self.seconds)}"
+            f"{self.draws:,} draws at about {self.draws_per_second:,.0f}/s on {self.device} "
+            f"({self.workers} workers, batches of {self.batch}): about {duration(self.seconds)}"
         )
 
 
@@ -65,6 +72,7 @@ class Job:
     rows: list[ExampleRow]
     specification: Specification
     directory: Path
+    workers: int
 
     @property
     def plan(self) -> Plan:
@@ -78,14 +86,28 @@ class Job:
         return Images(self.data, self.smoothed.noise_for(self.data.levels), positions)
 
     def check_model(self) -> None:
-        """Set the thread count and refuse a model that is not a function of one draw."""
+        """Refuse a model that is not a function of one draw."""
         execution = self.specification.execution
-        torch.set_num_threads(execution.threads)
         images = self.images()
         some = [images[row.example] for row in self.rows[: min(len(self.rows), execution.batch, 32)]]
-        self.smoothed.check(
-            some, seed=self.specification.noise.seed, batch=execution.batch, noise=images.noise
-        )
+        seed = self.specification.noise.seed
+        self.smoothed.check(some, seed=seed, batch=execution.batch, noise=images.noise)
+        if self.workers > 1:
+            self._check_threads()
+
+    def _check_threads(self) -> None:
+        """Refuse a model that answers differently when it is called from several threads at once."""
+        batch, first, label = self.specification.execution.batch, self.rows[0].example, self._labeller()
+        segments = [Segment(first, "check", 10**7 + k * batch, batch) for k in range(self.workers)]
+        alone = [label(segment) for segment in segments]
+        with ThreadPoolExecutor(self.workers) as pool:
+            together = list(pool.map(label, segments))
+        if any((a != b).any() for a, b in zip(alone, together, strict=True)):
+            raise UnsoundModel(
+                "a model that answers differently when called from several threads",
+                "its calls share state, so a draw's answer would depend on its neighbours",
+                "Run it with workers=1 (--workers 1)",
+            )
 
     def draws_left(self) -> int:
         """Draws that are not stored yet."""
@@ -95,22 +117,26 @@ class Job:
 
     def estimate(self) -> Estimate:
         """Time a few batches on a stream that no certificate uses."""
-        from smoothcert.smoothing.streams import Segment
-
-        spec, images, execution = self.specification, self.images(), self.specification.execution
-        image = images[self.rows[0].example]
-        took = []
-        for k in range(_WARM_UP + 1):
-            segment = Segment(self.rows[0].example, "check", 10**6 + k * execution.batch, execution.batch)
+        execution = self.specification.execution
+        first, label = self.rows[0].example, self._labeller()
+        segments = [
+            Segment(first, "check", 10**6 + k * execution.batch, execution.batch)
+            for k in range(_WARM_UP * self.workers)
+        ]
+        with intra_op_threads(execution.threads), ThreadPoolExecutor(self.workers) as pool:
+            list(pool.map(label, segments[: self.workers]))
             started = time.perf_counter()
-            self.smoothed.labels(
-                [(image, segment)], seed=spec.noise.seed, batch=execution.batch, noise=images.noise
-            )
-            took.append(time.perf_counter() - started)
-        speed = execution.batch / sorted(took[1:])[_WARM_UP // 2]
-        return Estimate(
-            len(self.rows), self.draws_left(), speed, execution.batch, execution.threads, execution.device
-        )
+            list(pool.map(label, segments))
+            took = time.perf_counter() - started
+        speed = execution.batch * len(segments) / took
+        return Estimate(self.draws_left(), speed, execution.batch, self.workers, execution.device)
+
+    def _labeller(self) -> Callable[[Segment], npt.NDArray[np.int64]]:
+        """The answers of some draws of the first image, as a function that threads can share."""
+        spec, images = self.specification, self.images()
+        image = images[self.rows[0].example]
+        seed, batch, noise = spec.noise.seed, spec.execution.batch, images.noise
+        return lambda segment: self.smoothed.labels([(image, segment)], seed=seed, batch=batch, noise=noise)
 
     def run(self, *, quiet: bool = False) -> Results:
         """Draw what is missing and return every certificate; ``Interrupted`` keeps what is finished."""
@@ -130,7 +156,11 @@ class Job:
                     running.update(rows)
                     bar.update(running)
 
-                execute(self.smoothed, self.images(), self.plan, spec, writer, done, report)
+                with intra_op_threads(spec.execution.threads):
+                    images = self.images()
+                    execute(
+                        self.smoothed, images, self.plan, spec, writer, done, report, workers=self.workers
+                    )
             return results(writer)
         finally:
             writer.close()
@@ -145,15 +175,40 @@ def prepare(
     seed: int = 0,
     batch: int | None = None,
     threads: int | None = None,
+    workers: int | None = None,
 ) -> Job:
     """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one."""
     directory = Path(directory)
     rows = example_rows(data)
     stored = stored_specification(directory)
     spec = specify(smoothed, data, rows, rule, seed=seed, batch=batch, threads=threads, stored=stored)
-    job = Job(smoothed, data, rows, spec, directory)
-    job.check_model()
+    job = Job(smoothed, data, rows, spec, directory, workers or default_workers(spec.execution))
+    with intra_op_threads(spec.execution.threads):
+        job.check_model()
     return job
+
+
+def default_workers(execution: ExecutionSpec) -> int:
+    """Batches evaluated at a time: one on an accelerator, else as many as the cores have room for."""
+    if execution.device != "cpu":
+        return 1
+    return max(1, usable_cores() // execution.threads)
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which a container or batch queue can limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def intra_op_threads(threads: int) -> Iterator[None]:
+    """Give each network call this many threads, and put back what was before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def certify(
@@ -169,9 +224,10 @@ def certify(
     seed: int = 0,
     batch: int | None = None,
     threads: int | None = None,
+    workers: int | None = None,
     quiet: bool = True,
 ) -> Results:
-    """For each image, with probability >= 1 - alpha: its answer is constant within its radius, or it abstains.
+    """For each image, with probability >= 1 - alpha, the answer is constant within its radius, or abstains.
 
     Everything observed goes to a run file in ``directory``; calling again with the same arguments continues
     an interrupted run, bit for bit as if it had not been interrupted.
@@ -180,7 +236,9 @@ def certify(
         smoothed: the smoothed classifier. data: the images.
         n0: selection draws, n: estimation draws, of each image. alpha: error probability of each certificate.
         bound: ``"one"`` or ``"pair"`` (see ``certificates.certify``). stop: ``"fixed"``.
-        seed: names the noise streams. batch, threads: how the networks are evaluated; chosen if left out.
+        seed: names the noise streams.
+        batch, threads: draws in one network call and threads for it; they belong to the specification.
+        workers: network calls at a time on a CPU, by default one a core; any number gives the same result.
         quiet: no progress bar.
 
     Raises:
@@ -191,7 +249,7 @@ def certify(
     Source: CERTIFY of Cohen et al. 2019.
     """
     rule = RuleSpec(task="certify", alpha=alpha, n0=n0, n=n, bound=bound, stop=stop)
-    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads)
+    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads, workers=workers)
     return job.run(quiet=quiet)
 
 
@@ -205,6 +263,7 @@ def predict(
     seed: int = 0,
     batch: int | None = None,
     threads: int | None = None,
+    workers: int | None = None,
     quiet: bool = True,
 ) -> Results:
     """For each image, with probability >= 1 - alpha: the answer is the smoothed classifier's, or it abstains.
@@ -212,10 +271,5 @@ def predict(
     Arguments, errors and resumption as for ``certify``. Source: PREDICT of Cohen et al. 2019.
     """
     rule = RuleSpec(task="predict", alpha=alpha, n0=0, n=n)
-    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads)
+    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads, workers=workers)
     return job.run(quiet=quiet)
-
-
-def load_results(directory: str | Path) -> Results:
-    """The certificates of a finished or unfinished run, without its models."""
-    return results(open_run(directory))

@@ -52,7 +52,7 @@ def specify(
         rule=rule,
         execution=spec.ExecutionSpec(
             batch=batch or (before.batch if before else default_batch(data.shape, smoothed.network.device)),
-            threads=threads or (before.threads if before else torch.get_num_threads()),
+            threads=threads or (before.threads if before else 1),
             device=_device(smoothed.network.device),
             libraries=_libraries(),
         ),
@@ -60,7 +60,7 @@ def specify(
 
 
 def example_rows(data: Dataset) -> list[ExampleRow]:
-    """One row an image with the hash of its pixels; images of the wrong shape or twice the same index are refused."""
+    """One row an image, with the hash of its pixels; a wrong shape or an index used twice is refused."""
     rows = [_row(data[position], data.shape) for position in range(len(data))]
     if not rows:
         raise InvalidInput(f"the data set {data.name}", "has no images", "Choose a larger slice")

@@ -1,4 +1,4 @@
-"""Re-derive what a run claims from what it stores, trusting nothing else: the auditor's check, without torch."""
+"""Re-derive what a run claims from what it stores, trusting nothing else: the auditor's check, no torch."""
 
 from __future__ import annotations
 
@@ -58,18 +58,20 @@ def claim(run: RunReader, found: Results) -> str:
         "The threat is any change of the image that stays on its grid of "
         f"{spec.data.levels + 1} grey levels and has L2 norm at most the radius, on pixels scaled to [0, 1]"
         if spec.noise.kind == "grid" and spec.data.levels
-        else "The threat is any change of L2 norm at most the radius on pixels in [0, 1], leaving aside leaks "
-        "through float addition, against which float noise gives no protection"
+        else "The threat is any change of L2 norm at most the radius on pixels in [0, 1], leaving aside "
+        "leaks through float addition, against which float noise gives no protection"
     )
     parts = [
         f"{len(found.outcomes)} of {found.planned} images of {describe(spec)}.",
         _statement(spec.rule.task, per, spec.noise.sigma),
         f"{threat}. Gaussian noise sigma = {spec.noise.sigma:g}, n0 = {spec.rule.n0:,} and n = "
-        f"{spec.rule.n:,} draws an image, alpha = {found.alpha:g}, fixed before the first draw.",
+        f"{spec.rule.n:,} draws an image, alpha = {spec.rule.alpha:g}, fixed before the first draw.",
         f"{abstained} images are abstentions, for which nothing is claimed.",
     ]
     if found.alpha_post_hoc:
-        parts.append(f"POST HOC: alpha was specified as {spec.rule.alpha:g}; this reading uses another one.")
+        parts.append(
+            f"POST HOC: these certificates were recomputed at alpha = {found.alpha:g} after the draws."
+        )
     if not found.complete:
         parts.append(f"INCOMPLETE: {(found.planned or 0) - len(found.outcomes)} images are not finished.")
     return " ".join(parts)

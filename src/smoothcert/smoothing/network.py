@@ -79,8 +79,8 @@ class Network:
     @torch.inference_mode()
     def outputs(self, noisy: npt.NDArray[np.float32], draws: Draws | None = None) -> Tensor:
         """Raw scores ``(B, classes)`` or labels ``(B,)`` for a batch of noisy images."""
-        images = torch.from_numpy(noisy).to(self.device)
-        answer = self.classifier(self.denoised(images, draws))
+        clean = self.denoised(torch.from_numpy(noisy).to(self.device), draws)
+        answer = self.classifier(clean)
         answer = answer if isinstance(answer, Tensor) else _as_tensor(answer)
         scores = answer.ndim == 2 and answer.shape[1] >= 2 and answer.is_floating_point()
         labels = answer.ndim == 1 and not answer.is_floating_point() and not answer.is_complex()
@@ -90,10 +90,10 @@ class Network:
                 "it must return scores (B, classes) with at least two classes, or integer labels (B,)",
                 "Wrap it in a function that does",
             )
-        return answer
+        return _without_broken(answer, torch.isfinite(clean).flatten(1).all(dim=1))
 
     def labels(self, noisy: npt.NDArray[np.float32], draws: Draws | None = None) -> npt.NDArray[np.int64]:
-        """The class of each row, ``NONFINITE`` where a score is NaN or infinite."""
+        """The class of each row, ``NONFINITE`` where a score or denoised pixel is NaN or infinite."""
         return to_labels(self.outputs(noisy, draws))
 
 
@@ -101,12 +101,6 @@ def to_labels(outputs: Tensor) -> npt.NDArray[np.int64]:
     """Scores to labels: the largest score, the first of equal ones; ``NONFINITE`` where one is not finite."""
     if outputs.ndim == 1:
         labels: npt.NDArray[np.int64] = outputs.cpu().numpy().astype(np.int64)
-        if len(labels) and labels.min() < 0:
-            raise ModelOutputError(
-                f"a classifier that returned the label {labels.min()}",
-                "labels count from 0",
-                "Map it to 0, 1, ...",
-            )
         return labels
     best = outputs.argmax(dim=1)
     best = torch.where(torch.isfinite(outputs).all(dim=1), best, NONFINITE)
@@ -114,10 +108,24 @@ def to_labels(outputs: Tensor) -> npt.NDArray[np.int64]:
 
 
 def pad(noisy: Sequence[npt.NDArray[np.float32]], batch: int) -> npt.NDArray[np.float32]:
-    """Join draws to one batch of fixed size; rows that are missing repeat the last draw and are not counted."""
+    """Join draws to one batch of fixed size; missing rows repeat the last draw and are not counted."""
     joined = np.concatenate(noisy) if len(noisy) > 1 else noisy[0]
     short = batch - len(joined)
     return joined if short == 0 else np.concatenate([joined, np.repeat(joined[-1:], short, axis=0)])
+
+
+def _without_broken(answer: Tensor, finite: Tensor) -> Tensor:
+    """No class for rows whose denoised image is not finite, whatever the classifier made of them."""
+    finite = finite.to(answer.device)
+    if answer.ndim == 2:
+        return torch.where(finite[:, None], answer, torch.nan)
+    if bool((answer < 0).any()):
+        raise ModelOutputError(
+            f"a classifier that returned the label {int(answer.min())}",
+            "labels count from 0",
+            "Map it to 0, 1, ...",
+        )
+    return torch.where(finite, answer.long(), NONFINITE)
 
 
 def _as_tensor(answer: Any) -> Tensor:
