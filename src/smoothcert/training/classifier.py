@@ -25,7 +25,7 @@ def train_classifier(
     out: str | Path,
     *,
     noise_sigma: float = 0.0,
-    epochs: int = 60,
+    epochs: int = 180,
     batch_size: int = 64,
     learning_rate: float = 2e-3,
     width: int = 32,

@@ -29,7 +29,7 @@ def train_denoiser(
     dataset: Dataset,
     out: str | Path,
     *,
-    steps: int = 4000,
+    steps: int = 6000,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
     channels: Sequence[int] = (16, 32),
@@ -112,7 +112,7 @@ class _Batches:
         self._order = shuffled_batches(len(images), size, generator)
 
     def loss(self, network: nn.Module, device: torch.device) -> Tensor:
-        """Mean squared error of the predicted v; uniform in time."""
+        """Mean squared error of the predicted v."""
         clean = 2 * jitter(self._images[next(self._order)], self._augment, self._generator) - 1
         noise = torch.randn(clean.shape, generator=self._generator)
         times, signal, spread = self._draw_times(len(clean))
@@ -121,9 +121,13 @@ class _Batches:
         return functional.mse_loss(predicted, target.to(device))
 
     def _draw_times(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Times ``(count,)``, then sqrt(abar) and sqrt(1 - abar), each ``(count, 1, 1, 1)``."""
+        """Times ``(count,)``, then sqrt(abar) and sqrt(1 - abar), each ``(count, 1, 1, 1)``.
+
+        Times are logit-normal (Esser et al. 2024): most in the middle, where smoothing noise lies.
+        """
         first, last = self._times
-        times = first + (last - first) * torch.rand(count, generator=self._generator, dtype=torch.float64)
+        share = torch.randn(count, generator=self._generator, dtype=torch.float64).sigmoid()
+        times = first + (last - first) * share
         remaining = np.asarray(self._schedule.alpha_bar(times.numpy().clip(first, last)))
         alpha_bar = torch.from_numpy(remaining).view(-1, 1, 1, 1)
         return times.float(), alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
