@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from smoothcert.runlog.reading import merge
 from smoothcert.runlog.specification import RuleSpec
 from tests.engine import targets
 
-RULE = {"n0": 50, "n": 300, "batch": 64, "threads": 1}
+RULE = {"n0": 50, "n": 300, "batch": 64, "workers": 1}
 
 
 def smoothed(sigma: float = 0.5, **options: object) -> sc.SmoothedClassifier:
@@ -67,10 +68,21 @@ def test_the_batch_size_does_not_change_which_noise_is_drawn(tmp_path: Path, bat
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("workers", [2, 5])
+def test_the_number_of_workers_changes_nothing(tmp_path: Path, workers: int) -> None:
+    digests = set()
+    for count in (1, workers):
+        directory = tmp_path / f"run{count}"
+        sc.certify(smoothed(), targets.images(6), directory, **(RULE | {"workers": count}))  # type: ignore[arg-type]
+        digests.add(tally_digest(sc.open_run(directory)))
+        assert sc.verify(sc.open_run(directory)).passed
+    assert len(digests) == 1
+
+
 def test_running_again_draws_nothing(tmp_path: Path) -> None:
     first = sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
     rows = list(sc.open_run(tmp_path / "run").tallies())
-    calls = []
+    calls: list[int] = []
     again = smoothed()
     again.network.classifier.register_forward_hook(lambda *_: calls.append(1))
     assert sc.certify(again, targets.images(4), tmp_path / "run", **RULE) == first
@@ -138,8 +150,9 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 
 def test_memory_is_bounded_by_the_batch_and_not_by_n(tmp_path: Path) -> None:
     peaks = []
-    for n in (200, 4_000):
-        job = prepare(smoothed(), targets.images(2), tmp_path / f"run{n}", RuleSpec(task="certify", alpha=0.1, n0=10, n=n))
+    for n in (4_000, 40_000):
+        rule = RuleSpec(task="certify", alpha=0.1, n0=10, n=n)
+        job = prepare(smoothed(), targets.images(2), tmp_path / f"run{n}", rule, workers=2)
         tracemalloc.start()
         job.run(quiet=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -167,6 +180,22 @@ def barely_over_batch(noisy: torch.Tensor) -> torch.Tensor:
 
 def by_place(noisy: torch.Tensor) -> torch.Tensor:
     return torch.arange(len(noisy)) % 5
+
+
+class Forgetful:
+    """Keeps what it is working on in itself, as many a script does: two threads get in each other's way."""
+
+    def __call__(self, noisy: torch.Tensor) -> torch.Tensor:
+        self.current = noisy.flatten(1)
+        time.sleep(0.02)
+        return self.current[:, :5]
+
+
+def test_models_that_threads_confuse_are_refused_unless_there_is_one(tmp_path: Path) -> None:
+    confused = sc.SmoothedClassifier(Forgetful(), sigma=0.5)
+    with pytest.raises(UnsoundModel, match="several threads"):
+        sc.certify(confused, targets.images(3), tmp_path / "run", **(RULE | {"workers": 2}))  # type: ignore[arg-type]
+    sc.certify(confused, targets.images(1), tmp_path / "run", **RULE)
 
 
 def by_chance(noisy: torch.Tensor) -> torch.Tensor:
