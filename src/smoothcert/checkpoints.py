@@ -8,6 +8,7 @@ and safetensors are imported only where tensors are read.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoothcert.errors import CheckpointError, UnknownName
+from smoothcert.errors import CheckpointError, InvalidInput, UnknownName
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -173,3 +174,31 @@ def _compare(root: Path, listed: Mapping[str, str], found: Mapping[str, str]) ->
 def _unreadable(path: str | Path, error: Exception) -> CheckpointError:
     why = f"it cannot be read ({type(error).__name__}: {error})"
     return CheckpointError(f"file {str(path)!r}", why, "Check the path, or fetch or save it again")
+
+
+def from_import(path: str) -> Any:
+    """What ``module:attribute`` names, imported. This runs the module's code, as any import does.
+
+    Raises:
+        InvalidInput: not of the form ``module:attribute``.
+        UnknownName: no such module, or nothing of that name in it.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not (module_name and colon and attribute):
+        why = "an importable model is written python:module:attribute"
+        raise InvalidInput(f"'python:{path}'", why, "Write for instance python:mymodels:net")
+    module = _imported(module_name)
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise UnknownName.among(f"name in module {module_name!r}:", attribute, public)
+    return getattr(module, attribute)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise  # the module exists and something that it imports does not: its own message says what
+        why = "Python does not find it"
+        raise UnknownName(f"module {name!r}", why, "Install it, or put its folder on PYTHONPATH") from error

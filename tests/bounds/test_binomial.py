@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from smoothcert.bounds import binomial_test, clopper_pearson_lower, clopper_pearson_upper, split_alpha, tail_upper
+from smoothcert.bounds import (
+    binomial_test,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    split_alpha,
+    tail_upper,
+)
 from smoothcert.errors import InvalidInput
 
 
@@ -127,7 +133,9 @@ def test_tail_is_an_upper_bound_and_close(count: tuple[int, int], p: float) -> N
 def test_two_sided_test_is_exact() -> None:
     assert binomial_test(0, 0) == 1.0
     assert binomial_test(5, 10) == 1.0
-    assert binomial_test(3, 10) == pytest.approx(2 * sum(math.comb(10, j) for j in range(4)) / 2**10, rel=1e-9)
+    assert binomial_test(3, 10) == pytest.approx(
+        2 * sum(math.comb(10, j) for j in range(4)) / 2**10, rel=1e-9
+    )
     assert binomial_test(7, 10) == binomial_test(3, 10)
 
 
@@ -136,7 +144,9 @@ def test_split_alpha_never_exceeds_the_whole() -> None:
     assert all(3 * split_alpha(a, 3) <= a for a in (0.001, 0.05, 1 / 3))
 
 
-@pytest.mark.parametrize(("k", "n", "alpha"), [(-1, 10, 0.1), (11, 10, 0.1), (1, 0, 0.1), (1, 10**9 + 1, 0.1)])
+@pytest.mark.parametrize(
+    ("k", "n", "alpha"), [(-1, 10, 0.1), (11, 10, 0.1), (1, 0, 0.1), (1, 10**9 + 1, 0.1)]
+)
 def test_impossible_counts_are_refused(k: int, n: int, alpha: float) -> None:
     with pytest.raises(InvalidInput, match="whole numbers"):
         clopper_pearson_lower(k, n, alpha)

@@ -33,8 +33,8 @@ def test_selects_what_the_slice_says_and_keeps_indices(name: str, indices: range
 
 def test_a_slice_has_its_own_name_but_the_examples_keep_theirs() -> None:
     subset = load("digits:test[::5]")
-    assert subset.name == "digits-test[::5]"
-    assert subset[1].name == "digits-test-5"
+    assert subset.name == "digits:test[::5]"
+    assert subset[1].name == "digits:test-5"
     assert (subset.levels, subset.shape, len(subset.classes)) == (16, (1, 8, 8), 10)
 
 

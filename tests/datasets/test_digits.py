@@ -48,10 +48,10 @@ def test_is_scikit_learns_data_split_without_overlap() -> None:
 def test_satisfies_the_protocol() -> None:
     test = load("digits")
     assert isinstance(test, Dataset)
-    assert (test.name, len(test), test.levels, test.shape) == ("digits-test", 500, 16, (1, 8, 8))
+    assert (test.name, len(test), test.levels, test.shape) == ("digits:test", 500, 16, (1, 8, 8))
     assert test.classes == tuple("0123456789")
     example = test[17]
-    assert (example.index, example.name) == (17, "digits-test-17")
+    assert (example.index, example.name) == (17, "digits:test-17")
     assert example.image.dtype == np.uint8
     assert int(max(test[i].image.max() for i in range(500))) == 16
 

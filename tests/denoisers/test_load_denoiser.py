@@ -59,9 +59,12 @@ def test_a_function_is_found_by_module_and_attribute(monkeypatch: pytest.MonkeyP
     assert torch.equal(made(NOISY, 0.25), halfway(NOISY, 0.25).clamp(0, 1))
     assert made.describe()["name"] == "python:somebodys_denoisers:mine"
     assert load("python:somebodys_denoisers:ready") is module.ready
-    for bad in ("python:somebodys_denoisers:missing", "python:no_such_module:x", "python:", "python:sys"):
-        with pytest.raises(InvalidInput, match="python:MODULE:ATTRIBUTE"):
-            load(bad)
+    for missing in ("python:somebodys_denoisers:missing", "python:no_such_module:x"):
+        with pytest.raises(UnknownName):
+            load(missing)
+    for malformed in ("python:", "python:sys"):
+        with pytest.raises(InvalidInput, match="python:module:attribute"):
+            load(malformed)
     with pytest.raises(InvalidInput, match="cannot be called"):
         load("python:somebodys_denoisers:number")
 

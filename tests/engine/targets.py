@@ -29,4 +29,6 @@ def model() -> torch.nn.Module:
 def run(directory: Path, *, n: int = 1_500, commit_seconds: float = 0.01) -> None:
     """The run that is killed: about half a second of work on one thread."""
     local.COMMIT_SECONDS = commit_seconds
-    sc.certify(sc.SmoothedClassifier(model(), sigma=0.5), images(), directory, n0=70, n=n, batch=32, workers=2)
+    sc.certify(
+        sc.SmoothedClassifier(model(), sigma=0.5), images(), directory, n0=70, n=n, batch=32, workers=2
+    )

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.engine import targets
 
 import smoothcert as sc
 from smoothcert.runlog import tally_digest
-from tests.engine import targets
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.engine.targets"])
@@ -69,7 +69,9 @@ def test_kill_at_three_hundred_random_instants(tmp_path: Path, undisturbed: str)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_polite_stop_keeps_everything_finished(tmp_path: Path, undisturbed: str, number: signal.Signals) -> None:
+def test_a_polite_stop_keeps_everything_finished(
+    tmp_path: Path, undisturbed: str, number: signal.Signals
+) -> None:
     directory = tmp_path / "run"
     process = CONTEXT.Process(target=targets.run, args=(directory,), kwargs={"commit_seconds": 3600.0})
     process.start()

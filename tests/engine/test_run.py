@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.engine import targets
 
 import smoothcert as sc
 from smoothcert.datasets import ArrayDataset
@@ -24,7 +25,6 @@ from smoothcert.errors import (
 from smoothcert.runlog import tally_digest
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.specification import RuleSpec
-from tests.engine import targets
 
 RULE = {"n0": 50, "n": 300, "batch": 64, "workers": 1}
 
@@ -49,7 +49,9 @@ def test_a_batch_of_images_is_each_image_alone() -> None:
     data = targets.images(3)
     stack = np.stack([data[k].image for k in range(3)])
     together = smoothed().certify(stack, n0=20, n=100, example=[4, 8, 15], batch=32)
-    alone = [smoothed().certify(data[k].image, n0=20, n=100, example=e, batch=32) for k, e in enumerate((4, 8, 15))]
+    alone = [
+        smoothed().certify(data[k].image, n0=20, n=100, example=e, batch=32) for k, e in enumerate((4, 8, 15))
+    ]
     assert list(together) == alone
 
 
@@ -63,7 +65,14 @@ def test_the_batch_size_does_not_change_which_noise_is_drawn(tmp_path: Path, bat
     digests = set()
     for size in (32, batch):
         directory = tmp_path / f"run{size}"
-        sc.certify(sc.SmoothedClassifier(brightest, sigma=0.5), targets.images(4), directory, n0=30, n=200, batch=size)
+        sc.certify(
+            sc.SmoothedClassifier(brightest, sigma=0.5),
+            targets.images(4),
+            directory,
+            n0=30,
+            n=200,
+            batch=size,
+        )
         digests.add(tally_digest(sc.open_run(directory)))
     assert len(digests) == 1
 
@@ -111,9 +120,15 @@ def test_an_exception_in_the_model_loses_nothing_finished(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("change", "field"),
-    [({"n": 301}, "rule.n: stored 300, asked for 301"), ({"alpha": 0.01}, "rule.alpha"), ({"seed": 1}, "noise.seed")],
+    [
+        ({"n": 301}, "rule.n: stored 300, asked for 301"),
+        ({"alpha": 0.01}, "rule.alpha"),
+        ({"seed": 1}, "noise.seed"),
+    ],
 )
-def test_another_specification_is_refused_with_the_difference(tmp_path: Path, change: dict[str, float], field: str) -> None:
+def test_another_specification_is_refused_with_the_difference(
+    tmp_path: Path, change: dict[str, float], field: str
+) -> None:
     sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
     with pytest.raises(SpecificationMismatch, match=field):
         sc.certify(smoothed(), targets.images(4), tmp_path / "run", **(RULE | change))  # type: ignore[arg-type]
@@ -161,7 +176,9 @@ def test_memory_is_bounded_by_the_batch_and_not_by_n(tmp_path: Path) -> None:
 
 
 def test_a_model_left_in_training_mode_is_put_in_evaluation_mode(tmp_path: Path) -> None:
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(64), torch.nn.Dropout(0.5), torch.nn.Linear(64, 5))
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.BatchNorm1d(64), torch.nn.Dropout(0.5), torch.nn.Linear(64, 5)
+    )
     network.train()
     found = sc.certify(sc.SmoothedClassifier(network, sigma=0.5), targets.images(3), tmp_path / "run", **RULE)
     assert len(found.outcomes) == 3
@@ -204,7 +221,12 @@ def by_chance(noisy: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("model", "why"),
-    [(over_batch, "other images"), (barely_over_batch, "other images"), (by_place, "place in the batch"), (by_chance, "two ways")],
+    [
+        (over_batch, "other images"),
+        (barely_over_batch, "other images"),
+        (by_place, "place in the batch"),
+        (by_chance, "two ways"),
+    ],
 )
 def test_models_that_void_the_guarantee_are_refused(tmp_path: Path, model: object, why: str) -> None:
     with pytest.raises(UnsoundModel, match=why):
@@ -214,7 +236,13 @@ def test_models_that_void_the_guarantee_are_refused(tmp_path: Path, model: objec
 
 @pytest.mark.parametrize(
     "output",
-    [lambda x: x, lambda x: x.flatten(1)[:-1], lambda x: x.flatten(1)[:, :1], lambda x: None, lambda x: -torch.ones(len(x), dtype=torch.long)],
+    [
+        lambda x: x,
+        lambda x: x.flatten(1)[:-1],
+        lambda x: x.flatten(1)[:, :1],
+        lambda x: None,
+        lambda x: -torch.ones(len(x), dtype=torch.long),
+    ],
 )
 def test_wrong_outputs_are_reported(tmp_path: Path, output: object) -> None:
     with pytest.raises(ModelOutputError):
@@ -231,7 +259,20 @@ def test_nonfinite_outputs_abstain_and_are_reported(tmp_path: Path) -> None:
     assert "1050 draws with a non-finite answer" in checked["answers"].detail
 
 
-@pytest.mark.parametrize("options", [{"n": 0}, {"n0": 0}, {"alpha": 0.0}, {"alpha": 1.0}, {"bound": "both"}, {"stop": "never"}, {"n": 10**10}, {"batch": 1}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 0},
+        {"n0": 0},
+        {"alpha": 0.0},
+        {"alpha": 1.0},
+        {"bound": "both"},
+        {"stop": "never"},
+        {"n": 10**10},
+        {"batch": 1},
+        {"seed": -1},
+    ],
+)
 def test_impossible_rules_are_refused(tmp_path: Path, options: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         sc.certify(smoothed(), targets.images(2), tmp_path / "run", **(RULE | options))  # type: ignore[arg-type]
@@ -258,6 +299,12 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
 
 
 def test_levels_of_the_data_must_agree() -> None:
-    data = ArrayDataset(np.zeros((2, 1, 8, 8), dtype=np.uint8), np.zeros(2, dtype=np.int64), levels=16, name="z", classes=("a", "b"))
+    data = ArrayDataset(
+        np.zeros((2, 1, 8, 8), dtype=np.uint8),
+        np.zeros(2, dtype=np.int64),
+        levels=16,
+        name="z",
+        classes=("a", "b"),
+    )
     with pytest.raises(InvalidInput, match="wrong grid"):
         smoothed(levels=255).noise_for(data.levels)

@@ -32,7 +32,12 @@ EXAMPLES = [ExampleRow(k, k % 2, f"image-{k}", f"{k:064x}") for k in range(3)]
 def specification(**changes: object) -> Specification:
     parts: dict[str, object] = {
         "data": DataSpec(
-            name="three", examples=3, levels=255, shape=(1, 2, 2), classes=("a", "b"), sha256=data_hash(EXAMPLES)
+            name="three",
+            examples=3,
+            levels=255,
+            shape=(1, 2, 2),
+            classes=("a", "b"),
+            sha256=data_hash(EXAMPLES),
         ),
         "classifier": ComponentSpec(source="somebody's", sha256=None),
         "denoiser": None,
@@ -67,7 +72,14 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_a_finished_run_verifies_and_says_what_it_claims(tmp_path: Path) -> None:
     checked = sc.verify(open_run(fill(tmp_path / "run")))
     assert checked.passed
-    for words in ("3 of 3 images", "sigma = 0.5", "n = 100", "alpha = 0.001", "0 images are abstentions", "grid of 256"):
+    for words in (
+        "3 of 3 images",
+        "sigma = 0.5",
+        "n = 100",
+        "alpha = 0.001",
+        "0 images are abstentions",
+        "grid of 256",
+    ):
         assert words in checked.claim
 
 
@@ -90,7 +102,7 @@ TAMPERING: dict[str, str] = {
     "a smaller sigma": "UPDATE spec SET value = replace(value, '\"sigma\":0.5', '\"sigma\":5.0') WHERE key = 'specification'",
     "a larger alpha": "UPDATE spec SET value = replace(value, '0.001', '0.1') WHERE key = 'specification'",
     "a repeated range": "INSERT INTO tallies SELECT example, stage, 1, draws, counts, seconds, digest FROM tallies WHERE example = 0 AND stage = 'estimation'",
-    "a count that is no count": "UPDATE tallies SET counts = '{\"0\":\"many\"}' WHERE example = 2",
+    "a count that is no count": 'UPDATE tallies SET counts = \'{"0":"many"}\' WHERE example = 2',
 }
 
 
@@ -242,7 +254,9 @@ def test_specifications_survive_json_and_have_one_identity() -> None:
     spec = specification()
     assert Specification.parse(spec.canonical()) == spec
     assert Specification.parse(spec.canonical()).identity() == spec.identity()
-    assert specification(rule=RuleSpec(task="certify", alpha=0.01, n0=10, n=100)).identity() != spec.identity()
+    assert (
+        specification(rule=RuleSpec(task="certify", alpha=0.01, n0=10, n=100)).identity() != spec.identity()
+    )
 
 
 def test_identity_is_the_one_of_the_first_release() -> None:
@@ -252,7 +266,15 @@ def test_identity_is_the_one_of_the_first_release() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"alpha": 0.0}, {"alpha": 2.0}, {"n": 0}, {"n0": 0}, {"n": 1.5}, {"alpha": float("nan")}, {"stop": "whenever"}],
+    [
+        {"alpha": 0.0},
+        {"alpha": 2.0},
+        {"n": 0},
+        {"n0": 0},
+        {"n": 1.5},
+        {"alpha": float("nan")},
+        {"stop": "whenever"},
+    ],
 )
 def test_impossible_rules_say_what_was_given(values: dict[str, object]) -> None:
     key = next(iter(values))

@@ -69,7 +69,9 @@ def test_the_fast_table_agrees_with_a_search() -> None:
     for words_ in (drawn, ends, edges, edges - np.uint64(1)):
         found = grid.rounded_gaussian(words_, 0.25, 255)
         table = grid.thresholds(0.25, 255)
-        expected = np.searchsorted(table, (words_ >> np.uint64(2)).astype(np.int64), side="right") - len(table) // 2
+        expected = (
+            np.searchsorted(table, (words_ >> np.uint64(2)).astype(np.int64), side="right") - len(table) // 2
+        )
         assert (found == expected).all()
 
 
@@ -128,7 +130,10 @@ def test_levels_beyond_the_declared_ones_are_refused() -> None:
         GridNoise(0.5, 16).prepare(np.full((1, 2, 2), 17, dtype=np.uint8))
 
 
-@pytest.mark.parametrize(("kind", "sigma", "levels"), [("grid", 0.0, 255), ("grid", np.nan, 255), ("grid", 0.5, None), ("other", 0.5, 255)])
+@pytest.mark.parametrize(
+    ("kind", "sigma", "levels"),
+    [("grid", 0.0, 255), ("grid", np.nan, 255), ("grid", 0.5, None), ("other", 0.5, 255)],
+)
 def test_impossible_noise_is_refused(kind: str, sigma: float, levels: int | None) -> None:
     with pytest.raises(InvalidInput):
         make_noise(kind, sigma, levels)

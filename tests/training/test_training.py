@@ -79,7 +79,7 @@ def test_the_card_names_data_settings_versions_and_files(tmp_path: Path, train: 
     train(tmp_path, seed=5, command="smoothcert train something")
     card = read_card(tmp_path)
     assert card.content["command"] == "smoothcert train something"
-    assert card.content["data"]["name"] == "digits-train[:256]"
+    assert card.content["data"]["name"] == "digits:train[:256]"
     assert card.content["training"]["seed"] == 5
     assert card.content["versions"]["torch"] == torch.__version__
     assert card.sha256 == hashes(tmp_path)

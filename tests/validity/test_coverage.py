@@ -24,7 +24,9 @@ FALSE_ALARM = 1e-6
 
 def identical(count: int, level: int = 100) -> ArrayDataset:
     images = np.full((count, 1, 4, 4), level, dtype=np.uint8)
-    return ArrayDataset(images, np.zeros(count, dtype=np.int64), levels=255, name="identical", classes=("a", "b"))
+    return ArrayDataset(
+        images, np.zeros(count, dtype=np.int64), levels=255, name="identical", classes=("a", "b")
+    )
 
 
 def coin(images: torch.Tensor) -> torch.Tensor:
@@ -77,7 +79,9 @@ def test_identical_images_get_different_draws(tmp_path: Path) -> None:
     heads = np.array([image.votes["estimation"].count(1) for image in merged.values()])
     picked = np.array([image.votes["selection"].count(1) for image in merged.values()])
     assert 0.6 * n / 4 < heads.var() < 1.5 * n / 4
-    assert abs(np.corrcoef(heads, picked)[0, 1]) < 5 / math.sqrt(trials), "selection and estimation must not share draws"
+    assert abs(np.corrcoef(heads, picked)[0, 1]) < 5 / math.sqrt(trials), (
+        "selection and estimation must not share draws"
+    )
 
 
 def test_a_linear_classifier_gets_its_exact_radius(tmp_path: Path) -> None:
@@ -95,14 +99,18 @@ def test_a_linear_classifier_gets_its_exact_radius(tmp_path: Path) -> None:
         return torch.stack([-score, score], dim=1)
 
     data = ArrayDataset(images, (scores > 0).astype(np.int64), levels=255, name="linear", classes=("-", "+"))
-    found = sc.certify(sc.SmoothedClassifier(linear, sigma=sigma), data, tmp_path / "run", n0=50, n=2_000, alpha=alpha)
+    found = sc.certify(
+        sc.SmoothedClassifier(linear, sigma=sigma), data, tmp_path / "run", n0=50, n=2_000, alpha=alpha
+    )
     radius = np.array([o.radius for o in found.outcomes])
     answered = np.array([o.predicted is not None for o in found.outcomes])
     # rounding to the grid widens the noise: f o round is linear up to 1 part in 10^4 at this sigma
     overclaims = int((radius > true_radius * (1 + 2e-4)).sum())
     wrong = sum(o.predicted is not None and not o.correct for o in found.outcomes)
     assert not too_many(overclaims, trials, alpha)
-    assert not too_few(overclaims, trials, 0.5 * alpha), "needlessly conservative: claims should reach the level"
+    assert not too_few(overclaims, trials, 0.5 * alpha), (
+        "needlessly conservative: claims should reach the level"
+    )
     assert not too_many(wrong, trials, alpha)
     assert answered.mean() > 0.7
     assert np.median((true_radius - radius)[answered]) < 0.03 * sigma * 4
@@ -111,9 +119,13 @@ def test_a_linear_classifier_gets_its_exact_radius(tmp_path: Path) -> None:
 def test_predict_is_wrong_at_most_at_its_level(tmp_path: Path) -> None:
     """PREDICT on a fair coin must abstain except with its exact two-sided level."""
     trials, n, alpha = 6_000, 101, 0.1
-    found = sc.predict(sc.SmoothedClassifier(coin, sigma=0.25), identical(trials), tmp_path / "run", n=n, alpha=alpha)
+    found = sc.predict(
+        sc.SmoothedClassifier(coin, sigma=0.25), identical(trials), tmp_path / "run", n=n, alpha=alpha
+    )
     hits = sum(o.predicted is not None for o in found.outcomes)
-    smallest = min(k for k in range(51, n + 1) if 2 * sum(math.comb(n, j) for j in range(k, n + 1)) / 2**n <= alpha)
+    smallest = min(
+        k for k in range(51, n + 1) if 2 * sum(math.comb(n, j) for j in range(k, n + 1)) / 2**n <= alpha
+    )
     level = 2 * sum(math.comb(n, k) for k in range(smallest, n + 1)) / 2**n
     assert not too_many(hits, trials, level)
     assert not too_few(hits, trials, level)

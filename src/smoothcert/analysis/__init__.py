@@ -10,6 +10,7 @@ from smoothcert.analysis.average_radius import acr
 from smoothcert.analysis.beside import Beside
 from smoothcert.analysis.best import BestAccuracy
 from smoothcert.analysis.curves import Curve, curve
+from smoothcert.analysis.draws import DrawAccuracy, draw_accuracy, draw_table
 from smoothcert.analysis.paired import PairedComparison, compare
 from smoothcert.analysis.proportion import Proportion
 
@@ -18,11 +19,14 @@ __all__ = [
     "BestAccuracy",
     "CertifiedAccuracy",
     "Curve",
+    "DrawAccuracy",
     "PairedComparison",
     "Proportion",
     "acr",
     "certified_accuracy",
     "compare",
     "curve",
+    "draw_accuracy",
+    "draw_table",
     "published",
 ]

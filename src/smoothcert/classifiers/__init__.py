@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smoothcert import checkpoints
 from smoothcert.classifiers import convnet
-from smoothcert.classifiers.callable import CallableClassifier, from_import
+from smoothcert.classifiers.callable import CallableClassifier
 from smoothcert.classifiers.convnet import ConvNet, ConvNetConfig
 from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.protocols import Classifier, named
@@ -49,7 +49,7 @@ def _named(name: str) -> Classifier:
         model.source = name  # where the package lies on this machine is no part of a run's specification
         return model
     if name.startswith(_IMPORT):
-        return _wrapped(from_import(name.removeprefix(_IMPORT)), name)
+        return _wrapped(checkpoints.from_import(name.removeprefix(_IMPORT)), name)
     if name and Path(name).is_dir():
         return convnet.load(name)
     known = [*_EMBEDDED, f"{_IMPORT}module:attribute", "a directory with config.json and model.safetensors"]

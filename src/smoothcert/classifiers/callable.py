@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from smoothcert.errors import InvalidInput, ModelOutputError, UnknownName
+from smoothcert.errors import InvalidInput, ModelOutputError
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -52,34 +51,6 @@ class CallableClassifier:
 
     def __repr__(self) -> str:
         return f"CallableClassifier({self.source})"
-
-
-def from_import(path: str) -> Any:
-    """What ``module:attribute`` names, imported. This runs the module's code, as any import does.
-
-    Raises:
-        InvalidInput: not of the form ``module:attribute``.
-        UnknownName: no such module, or nothing of that name in it.
-    """
-    module_name, colon, attribute = path.partition(":")
-    if not (module_name and colon and attribute):
-        why = "an importable classifier is written python:module:attribute"
-        raise InvalidInput(f"classifier 'python:{path}'", why, "Write for instance python:mymodels:net")
-    module = _imported(module_name)
-    if not hasattr(module, attribute):
-        public = [name for name in vars(module) if not name.startswith("_")]
-        raise UnknownName.among(f"name in module {module_name!r}:", attribute, public)
-    return getattr(module, attribute)
-
-
-def _imported(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise  # the module exists and something that it imports does not: its own message says what
-        why = "Python does not find it"
-        raise UnknownName(f"module {name!r}", why, "Install it, or put its folder on PYTHONPATH") from error
 
 
 def _tensor(output: Any) -> Any:

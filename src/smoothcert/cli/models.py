@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from smoothcert.cli.options import Settings
@@ -22,6 +24,8 @@ def load_models(settings: Settings, *, sampler: str | None = None) -> tuple[Any,
     """Classifier and denoiser by name; ``sampler`` overrides the settings'."""
     from smoothcert import classifiers, denoisers
 
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # python:mine:net finds mine.py here
     classifier = classifiers.load(settings.classifier)
     if settings.denoiser == "none":
         return classifier, None

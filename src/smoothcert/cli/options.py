@@ -201,6 +201,9 @@ def _configured(task: str, config: Path | None) -> dict[str, Any]:
 
 
 def _need_models(given: set[str], data: str) -> None:
+    from smoothcert import datasets
+
+    datasets.load(data)  # a name that means nothing is the first thing to say
     for name in ("classifier", "denoiser"):
         if name not in given:
             raise InvalidInput(

@@ -11,6 +11,7 @@ from smoothcert.cli.options import numbers
 from smoothcert.cli.reading import read_runs
 from smoothcert.cli.terminal import show
 from smoothcert.errors import UnknownName
+from smoothcert.runlog import Results
 
 FORMATS = ("auto", "markdown", "latex", "csv", "json")
 
@@ -40,6 +41,12 @@ def table(
         typer.Option("--sigma", help="Sigma of TSV logs that do not say it.", show_default=False),
     ] = None,
     output: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "auto",
+    single_draw: Annotated[
+        bool,
+        typer.Option(
+            "--single-draw", help="Accuracy of one noisy draw instead (the paper's tables 4 and 5)."
+        ),
+    ] = False,
     intervals: Annotated[
         bool, typer.Option("--intervals/--no-intervals", help="Clopper-Pearson 95 % intervals.")
     ] = True,
@@ -56,6 +63,9 @@ def table(
 
     if output not in FORMATS:
         raise UnknownName.among("format", output, FORMATS)
+    if single_draw:
+        _show_draws(read_runs(runs), output)
+        return
     measured = analysis.certified_accuracy(
         read_runs(runs, alpha=alpha, sigma=sigma), radii=numbers("radii", radii)
     )
@@ -73,3 +83,15 @@ def table(
         print(getattr(chosen, f"to_{output}")())
     else:
         print(getattr(chosen, f"to_{output}")(intervals=intervals))
+
+
+def _show_draws(runs: list[Results], output: str) -> None:
+    from smoothcert import analysis
+
+    found = analysis.draw_table(runs)
+    if output == "auto":
+        show(found)
+    elif output == "json":
+        raise UnknownName.among("format of --single-draw", output, ("auto", "csv", "latex", "markdown"))
+    else:
+        print(getattr(found, f"to_{output}")())

@@ -48,7 +48,7 @@ def digits(split: str = "test") -> ArrayDataset:
         images[chosen],
         labels[chosen],
         levels=LEVELS,
-        name=f"digits-{split}",
+        name=f"digits:{split}",
         classes=tuple("0123456789"),
         source=SOURCE,
     )

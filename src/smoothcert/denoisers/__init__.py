@@ -7,13 +7,13 @@ read or written.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from smoothcert.checkpoints import embedded, from_import
 from smoothcert.denoisers import diffusers
 from smoothcert.denoisers.callable import CallableDenoiser
 from smoothcert.denoisers.diffusion import DiffusionDenoiser
@@ -84,8 +84,6 @@ def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:
     if text == "identity":
         return IdentityDenoiser()
     if text == "digits":
-        from smoothcert.checkpoints import embedded
-
         found = diffusers.load(embedded("digits-denoiser"))
         found.source = text
         return found
@@ -98,13 +96,5 @@ def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:
 
 
 def _from_python(text: str) -> DescribedDenoiser:
-    _, module, attribute = [*text.split(":"), "", ""][:3]
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidInput(
-            f"denoiser {text!r}",
-            f"cannot be imported ({error})",
-            "Write python:MODULE:ATTRIBUTE, importable from here",
-        ) from error
+    found = from_import(text.removeprefix("python:"))
     return found if isinstance(found, _OWN) else CallableDenoiser(found, name=text)

@@ -26,7 +26,7 @@ def settings(specification: Specification) -> dict[str, Any]:
         "data": spec.data.name,
         "classifier": spec.classifier.source,
         "denoiser": spec.denoiser.source if spec.denoiser else "none",
-        "sampler": _sampler(spec.denoiser.settings) if spec.denoiser else None,
+        "sampler": sampler_name(spec.denoiser.settings) if spec.denoiser else None,
         "sigma": spec.noise.sigma,
         "noise": spec.noise.kind,
         "seed": spec.noise.seed,
@@ -41,7 +41,7 @@ def settings(specification: Specification) -> dict[str, Any]:
     return {key: value for key, value in chosen.items() if value is not None}
 
 
-def _sampler(settings: dict[str, Any]) -> str | None:
+def sampler_name(settings: dict[str, Any]) -> str | None:
     """The sampler's name as the command line writes it: ``one-shot``, ``ddim:20``."""
     sampler = settings.get("sampler")
     if not isinstance(sampler, dict) or "name" not in sampler:

@@ -11,6 +11,7 @@ from pathlib import Path
 from smoothcert.bounds.multiplicity import check_alpha
 from smoothcert.certificates import certify, predict
 from smoothcert.errors import RunFileError
+from smoothcert.runlog.configuration import sampler_name
 from smoothcert.runlog.results import Outcome, Results
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import DATABASE, RunReader, TallyRow, open_run
@@ -54,9 +55,10 @@ def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
 def outcome(specification: Specification, example: int, label: int, image: Progress, alpha: float) -> Outcome:
     """The certificate (or prediction) of one finished image."""
     noise, rule = specification.noise, specification.rule
+    hits = image.votes[rule.stages[-1][0]].count(label)
     if rule.task == "predict":
         prediction = predict(image.votes["prediction"], sigma=noise.sigma, alpha=alpha)
-        return Outcome(example, label, prediction.label, None, image.seconds)
+        return Outcome(example, label, prediction.label, None, image.seconds, hits=hits)
     certificate = certify(
         image.votes["selection"],
         image.votes["estimation"],
@@ -65,7 +67,7 @@ def outcome(specification: Specification, example: int, label: int, image: Progr
         bound=rule.bound,
         noise_error=noise_error(specification),
     )
-    return Outcome(example, label, certificate.label, certificate.radius, image.seconds)
+    return Outcome(example, label, certificate.label, certificate.radius, image.seconds, hits=hits)
 
 
 def noise_error(specification: Specification) -> float:
@@ -141,9 +143,12 @@ def run_directories(pattern: str | Path) -> list[Path]:
 
 
 def describe(specification: Specification) -> str:
-    """Data set and model in a few words."""
-    denoiser = f" behind {specification.denoiser.source}" if specification.denoiser else ", no denoiser"
-    return f"{specification.data.name}: {specification.classifier.source}{denoiser}"
+    """Data set and model in a few words; the sampler is named unless it is the usual one."""
+    denoiser, how = specification.denoiser, ""
+    if denoiser:
+        sampler = sampler_name(denoiser.settings)
+        how = f" behind {denoiser.source}" + (f" ({sampler})" if sampler not in (None, "one-shot") else "")
+    return f"{specification.data.name}: {specification.classifier.source}{how or ', no denoiser'}"
 
 
 def tally_digest(run: RunReader) -> str:

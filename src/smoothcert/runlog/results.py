@@ -17,6 +17,7 @@ class Outcome:
             the source holds predictions only.
         seconds: what the image cost, where known.
         judged: the source's own verdict on the answer; asked only where ``label`` is ``None``.
+        hits: how many of the deciding draws answered the true class, where the votes are known.
     """
 
     index: int
@@ -25,6 +26,7 @@ class Outcome:
     radius: float | None
     seconds: float | None = None
     judged: bool | None = None
+    hits: int | None = None
 
     @property
     def correct(self) -> bool:

@@ -1,0 +1,225 @@
+"""The command line as a person or script meets it: every verb, run for real on the embedded digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = ["--data", "digits:test[:4]", "--n", "150", "--n0", "20", "--sigma", "0.25,0.5"]
+
+
+def smoothcert(*words: str, where: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "smoothcert", *words],
+        cwd=where,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished run of two noise levels."""
+    where = tmp_path_factory.mktemp("cli")
+    done = smoothcert("certify", *SMALL, "--out", "runs/small", where=where)
+    assert "| 0.25" in done.stdout
+    assert "What next" in done.stderr
+    return where
+
+
+def test_a_run_leaves_pictures_tables_and_the_toml_that_repeats_it(place: Path) -> None:
+    names = {path.name for path in (place / "runs/small").iterdir()}
+    assert names == {
+        "curve.png",
+        "curve.svg",
+        "grid.png",
+        "grid.svg",
+        "run.toml",
+        "table.md",
+        "sigma-0.25",
+        "sigma-0.5",
+    }
+    smoothcert("certify", "--config", "runs/small/run.toml", "--out", "runs/again", "--quiet", where=place)
+    single = ["certify", "--config", "runs/small/sigma-0.5/run.toml", "--out", "runs/single", "--quiet"]
+    smoothcert(*single, where=place)
+    states = json.loads(smoothcert("status", "runs", "--json", where=place).stdout)
+    tallies = {state["run"]: state["tallies"] for state in states}
+    assert tallies["runs/small/sigma-0.25"] == tallies["runs/again/sigma-0.25"]
+    assert (
+        tallies["runs/small/sigma-0.5"] == tallies["runs/again/sigma-0.5"] == tallies["runs/single/sigma-0.5"]
+    )
+
+
+def test_running_again_continues_and_another_rule_is_refused(place: Path) -> None:
+    again = smoothcert("certify", *SMALL, "--out", "runs/small", where=place)
+    assert "0 draws at about" in again.stderr
+    other = smoothcert("certify", *SMALL, "--alpha", "0.01", "--out", "runs/small", where=place, expect=4)
+    assert "rule.alpha: stored 0.001, asked for 0.01" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_dry_run_prints_the_cost_and_draws_nothing(place: Path) -> None:
+    done = smoothcert("certify", *SMALL, "--out", "runs/dry", "--dry-run", where=place)
+    assert "1,360 draws at about" in done.stdout
+    assert not (place / "runs/dry").exists()
+    cost = json.loads(
+        smoothcert("certify", *SMALL, "--out", "runs/dry", "--dry-run", "--json", where=place).stdout
+    )
+    assert cost["draws"] == 1_360
+    assert cost["seconds"] > 0
+
+
+@pytest.mark.parametrize("output", ["markdown", "latex", "csv", "json"])
+def test_table_in_every_format(place: Path, output: str) -> None:
+    done = smoothcert("table", "runs/small", "--radii", "0,0.3", "--format", output, where=place)
+    assert "0.3" in done.stdout
+    if output == "json":
+        assert len(json.loads(done.stdout)["rows"]) > 0
+
+
+def test_table_best_against_a_published_one(place: Path) -> None:
+    done = smoothcert("table", "runs/small", "--against", "carlini2023:cifar10", where=place)
+    assert "(88.1)76.7" in done.stdout
+    assert "this run" in done.stdout.lower()
+    unknown = smoothcert("table", "runs/small", "--against", "carlini2023:cifar11", where=place, expect=2)
+    assert "Did you mean" in unknown.stderr
+
+
+def test_reading_verbs_never_import_torch(place: Path) -> None:
+    """An auditor has no torch: with it hidden, reading still works."""
+    (place / "hidden").mkdir(exist_ok=True)
+    for name in ("torch", "diffusers"):
+        (place / "hidden" / f"{name}.py").write_text("raise ImportError('there is no GPU stack here')\n")
+    environment = os.environ | {"PYTHONPATH": str(place / "hidden")}
+    for words in (
+        ["verify", "runs/small"],
+        ["table", "runs/small", "--best"],
+        ["curve", "runs/small", "--out", "auditor.png"],
+        ["status", "runs/small"],
+        ["export", "runs/small", "--out", "auditor"],
+    ):
+        command = [sys.executable, "-m", "smoothcert", *words]
+        done = subprocess.run(
+            command, cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_verify_speaks_plainly_and_fails_loudly(place: Path) -> None:
+    good = smoothcert("verify", "runs/small", where=place)
+    assert "4 of 4 images" in good.stdout
+    assert "FAILED" not in good.stdout
+    import shutil
+    import sqlite3
+
+    shutil.copytree(place / "runs/small/sigma-0.5", place / "forged", dirs_exist_ok=True)
+    with sqlite3.connect(place / "forged/run.db") as connection:
+        connection.execute("UPDATE tallies SET counts = '{\"3\":150}' WHERE stage = 'estimation'")
+    connection.close()
+    bad = smoothcert("verify", "forged", where=place, expect=5)
+    assert "FAILED  row hashes" in bad.stdout
+
+
+def test_export_and_reading_it_back(place: Path) -> None:
+    smoothcert("export", "runs/small", "--out", "logs", where=place)
+    text = (place / "logs/small-sigma-0.25.tsv").read_text()
+    assert text.startswith("idx\tlabel\tpredict\tradius\tcorrect\ttime\n")
+    assert len(text.splitlines()) == 5
+    table = smoothcert("table", "logs/small-sigma-0.25.tsv", "--format", "csv", where=place)
+    assert "0.25" in table.stdout
+
+
+def test_predict_and_grid(place: Path) -> None:
+    done = smoothcert("predict", "--data", "digits:test[:3]", "--sigma", "0.25", "--n", "100", where=place)
+    assert done.stdout.splitlines()[0] == "sigma\tidx\tlabel\tpredict"
+    assert len(done.stdout.splitlines()) == 4
+    smoothcert("grid", "--images", "2", "--samplers", "one-shot,edm:4", "--out", "pictures.png", where=place)
+    assert (place / "pictures.svg").stat().st_size > 1_000
+
+
+def test_a_model_of_ones_own(place: Path) -> None:
+    (place / "mine.py").write_text(
+        "import torch\ndef net(x):\n    return torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)\n"
+        "def mixed(x):\n    return net(x - x.mean(0))\n"
+    )
+    words = ["--denoiser", "none", "--data", "digits:test[:3]", "--n", "100", "--sigma", "0.5", "--quiet"]
+    smoothcert("certify", "--classifier", "python:mine:net", *words, "--out", "runs/mine", where=place)
+    refused = smoothcert(
+        "certify", "--classifier", "python:mine:mixed", *words, "--out", "runs/no", where=place, expect=3
+    )
+    assert "other images of its batch" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sigma", "0"], "positive finite"),
+        (["--sigma", "abc"], "not a list of numbers"),
+        (["--alpha", "1.5"], "alpha=1.5"),
+        (["--n", "0"], "n=0"),
+        (["--noise", "salt"], "no such noise"),
+        (["--data", "digitz"], "Did you mean 'digits'"),
+        (["--data", "digits:test[:0]"], "selects none"),
+        (["--denoiser", "nowhere"], "is not known"),
+        (["--sampler", "twice"], "is not known"),
+        (["--sigma", "1000000"], "from"),
+        (["--config", "missing.toml"], "cannot be read"),
+    ],
+)
+def test_bad_input_is_one_clear_error(tmp_path: Path, words: list[str], said: str) -> None:
+    done = smoothcert("certify", "--data", "digits:test[:2]", "--n", "50", *words, where=tmp_path, expect=2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_configuration_keys_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("sigmaa = 0.5\n")
+    done = smoothcert("certify", "--config", "run.toml", where=tmp_path, expect=2)
+    assert "Did you mean 'sigma'" in done.stderr
+    (tmp_path / "run.toml").write_text('n = "many"\n')
+    done = smoothcert("certify", "--config", "run.toml", where=tmp_path, expect=2)
+    assert "must be int" in done.stderr
+
+
+LONG = ["certify", "--data", "digits:test[:6]", "--n", "2500", "--sigma", "0.5", "--quiet", "--out"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> str:
+    smoothcert(*LONG, "whole", where=place)
+    return str(json.loads(smoothcert("status", "whole", "--json", where=place).stdout)[0]["tallies"])
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_stopped_and_started_again(
+    tmp_path: Path, undisturbed: str, number: signal.Signals, status: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "smoothcert", *LONG, "run"], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    while not (tmp_path / "run/sigma-0.5/run.toml").exists():
+        time.sleep(0.02)
+        assert process.poll() is None
+    time.sleep(1.2)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == status
+    before = json.loads(smoothcert("status", "run", "--json", where=tmp_path).stdout)[0]
+    assert 0 < before["draws"] < 6 * 2_600
+    smoothcert(*LONG, "run", where=tmp_path)
+    assert (
+        json.loads(smoothcert("status", "run", "--json", where=tmp_path).stdout)[0]["tallies"] == undisturbed
+    )
