@@ -29,7 +29,7 @@ Directory = Annotated[
 def denoiser(
     out: Directory,
     data: Annotated[str, typer.Option("--data", help="Data set to learn: its train split.")] = "digits",
-    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 4000,
+    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 6000,
     sigmas: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +52,6 @@ def denoiser(
     """
     from smoothcert import classifiers, datasets, training
 
-    _set_threads(threads)
     train, held_out = _splits(data)
     low_high = numbers("sigmas", sigmas) if sigmas else None
     with _bar("denoiser", steps, quiet=quiet) as progress:
@@ -66,6 +65,7 @@ def denoiser(
             else (int(channels),),
             layers=layers,
             seed=seed,
+            threads=threads,
             held_out=datasets.load(held_out),
             classifier=classifiers.load("digits") if data.startswith("digits") else None,
             command=f"smoothcert {' '.join(sys.argv[1:])}",
@@ -84,7 +84,7 @@ def classifier(
             "--noise-sigma", help="Train on Gaussian noise (Cohen et al. 2019); 0 for clean images."
         ),
     ] = 0.0,
-    epochs: Annotated[int, typer.Option("--epochs", help="Rounds over the data.")] = 60,
+    epochs: Annotated[int, typer.Option("--epochs", help="Rounds over the data.")] = 180,
     width: Annotated[int, typer.Option("--width", help="Channels of the first layers.")] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, order, augmentation and noise.")] = 0,
     threads: options.Threads = None,
@@ -96,7 +96,6 @@ def classifier(
     """
     from smoothcert import datasets, training
 
-    _set_threads(threads)
     train, held_out = _splits(data)
     with _bar("classifier", 0, quiet=quiet) as progress:
         done = training.train_classifier(
@@ -106,6 +105,7 @@ def classifier(
             epochs=epochs,
             width=width,
             seed=seed,
+            threads=threads,
             held_out=datasets.load(held_out),
             command=f"smoothcert {' '.join(sys.argv[1:])}",
             progress=progress,
@@ -117,13 +117,6 @@ def _splits(data: str) -> tuple[str, str]:
     """Names of the split to learn and of the one to measure on."""
     base = data.partition(":")[0]
     return (data if ":" in data else f"{base}:train"), f"{base}:test"
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(max(1, threads))
 
 
 @contextmanager

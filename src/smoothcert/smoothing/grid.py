@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from smoothcert.bounds.discretisation import BITS, half_width
 
-_CELL_BITS = 17
-
 
 @lru_cache(maxsize=64)
 def thresholds(sigma: float, levels: int) -> npt.NDArray[np.int64]:
@@ -44,22 +42,30 @@ def rounded_gaussian(drawn: npt.NDArray[np.uint64], sigma: float, levels: int) -
     A table over the leading bits answers all words whose cell holds no threshold; the others are searched.
     """
     table, cells = thresholds(sigma, levels), _cells(sigma, levels)
-    uniform = drawn >> np.uint64(64 - BITS)
-    noise = cells[(drawn >> np.uint64(64 - _CELL_BITS)).astype(np.intp)]
-    unsure = np.nonzero(noise == _UNSURE)
-    noise[unsure] = np.searchsorted(table, uniform[unsure].astype(np.int64), side="right") - len(table) // 2
-    return noise
+    words = drawn.reshape(-1)
+    leading = words >> np.uint64(64 - _cell_bits(len(table)))
+    noise: npt.NDArray[np.int32] = cells.take(leading.view(np.int64)).astype(np.int32)
+    unsure = np.flatnonzero(noise == _UNSURE)
+    exact = (words[unsure] >> np.uint64(64 - BITS)).astype(np.int64)
+    noise[unsure] = np.searchsorted(table, exact, side="right") - len(table) // 2
+    return noise.reshape(drawn.shape)
 
 
 _UNSURE = np.iinfo(np.int32).min
+
+
+def _cell_bits(count: int) -> int:
+    """Leading bits looked at: enough that few cells hold a threshold, few enough for the table to stay cached."""
+    return min(max(count.bit_length() + 5, 12), 17)
 
 
 @lru_cache(maxsize=64)
 def _cells(sigma: float, levels: int) -> npt.NDArray[np.int32]:
     """Noise by leading bits of the word; ``_UNSURE`` where a threshold lies inside the cell."""
     table = thresholds(sigma, levels)
-    width = 2 ** (BITS - _CELL_BITS)
-    first = np.arange(2**_CELL_BITS, dtype=np.int64) * width
+    bits = _cell_bits(len(table))
+    width = 2 ** (BITS - bits)
+    first = np.arange(2**bits, dtype=np.int64) * width
     low = np.searchsorted(table, first, side="right")
     high = np.searchsorted(table, first + (width - 1), side="right")
     cells = np.where(low == high, low - len(table) // 2, _UNSURE).astype(np.int32)
