@@ -45,9 +45,7 @@ def load(source: str | Path | Callable[[Tensor], Any]) -> Classifier:
 
 def _named(name: str) -> Classifier:
     if name in _EMBEDDED:
-        model = convnet.load(checkpoints.embedded(_EMBEDDED[name]))
-        model.source = name  # where the package lies on this machine is no part of a run's specification
-        return model
+        return convnet.load(checkpoints.embedded(_EMBEDDED[name]))
     if name.startswith(_IMPORT):
         return _wrapped(checkpoints.from_import(name.removeprefix(_IMPORT)), name)
     if name and Path(name).is_dir():

@@ -55,7 +55,7 @@ _UNSURE = np.iinfo(np.int32).min
 
 
 def _cell_bits(count: int) -> int:
-    """Leading bits looked at: enough that few cells hold a threshold, few enough for the table to stay cached."""
+    """Leading bits looked at: enough that few cells hold a threshold, few enough to stay in the cache."""
     return min(max(count.bit_length() + 5, 12), 17)
 
 

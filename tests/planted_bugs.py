@@ -1,0 +1,98 @@
+"""Plant a bug, see red: each entry spoils one line of the package and names the tests that must notice.
+
+Run: python tests/planted_bugs.py [words in the name of a bug]
+The package is copied, spoiled and tested in a temporary folder; the working tree is never touched. Exit status
+1 if a bug goes unnoticed or a line to spoil is no longer there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    file: str
+    line: str
+    spoiled: str
+    tests: str
+
+
+COVERAGE = "tests/validity/test_coverage.py"
+BUGS = (
+    Bug("selection draws used again for estimation", "smoothing/streams.py", "STAGES[segment.stage]]", "1]", f"{COVERAGE} -k fair_coin"),
+    Bug("all images share one stream", "smoothing/streams.py", "segment.example, STAGES", "0, STAGES", f"{COVERAGE} -k identical_images"),
+    Bug("Clopper-Pearson at twice alpha", "bounds/binomial.py", "special.betaincinv(k, n - k + 1, alpha)", "special.betaincinv(k, n - k + 1, 2 * alpha)", "tests/bounds"),
+    Bug("tail check removed, proposal too high", "bounds/binomial.py", "while p > 0.0 and tail_upper(k, n, p) > alpha:\n        p = min(p - step", "p = p * (1 + 1e-6)\n    while False:\n        p = min(p - step", "tests/bounds"),
+    Bug("off by one in the beta parameters", "bounds/binomial.py", "exact = alpha ** (1.0 / n) if k == n else float(special.betaincinv(k, n - k + 1, alpha))\n    return exact - 1e-11 * exact * (1.0 - exact) if 0.0 < exact < 1.0 else math.nan", "return float(special.betaincinv(k + 1, n - k + 1, alpha))", "tests/bounds"),
+    Bug("tail sum misses its own rounding", "bounds/binomial.py", "return min(1.0, max(_FLOOR, total * (1.0 + relative)))", "return min(1.0, max(_FLOOR, total * (1.0 - 1e-9)))", "tests/bounds"),
+    Bug("two-sided confidence used one-sided", "certificates/gaussian.py", "clopper_pearson_lower(votes.count(label), n, alpha)", "clopper_pearson_lower(votes.count(label), n, 2 * alpha)", f"tests/certificates {COVERAGE} -k 'fair_coin or smallest'"),
+    Bug("pair form spends all of alpha twice", "certificates/gaussian.py", "share = split_alpha(alpha, 2)", "share = alpha", "tests/certificates"),
+    Bug("radius rounded to nearest", "certificates/gaussian.py", "steps = math.floor(", "steps = round(", "tests/certificates"),
+    Bug("noise error forgotten", "certificates/gaussian.py", "sigma * (_z(p_lower - noise_error) - _z(0.5 + noise_error))", "sigma * _z(p_lower)", "tests/certificates"),
+    Bug("claimed class is the one of the estimation draws", "certificates/gaussian.py", "label, n = selection.top(), _draws(estimation)", "label, n = estimation.top(), _draws(estimation)", f"tests/certificates {COVERAGE} -k 'fair_coin or selection'"),
+    Bug("non-finite answers dropped from n", "tallies.py", "for _, count in self.counts) + self.nonfinite", "for _, count in self.counts)", "tests/test_tallies.py tests/certificates"),
+    Bug("NaN counts as class 0", "smoothing/network.py", "torch.where(torch.isfinite(outputs).all(dim=1), best, NONFINITE)", "torch.where(torch.isfinite(outputs).all(dim=1), best, 0)", "tests/engine/test_run.py -k nonfinite"),
+    Bug("sigma 1 % too small", "smoothing/grid.py", "scale = levels * mpmath.mpf(sigma)", "scale = 0.99 * levels * mpmath.mpf(sigma)", f"tests/smoothing {COVERAGE} -k 'linear or thresholds or law'"),
+    Bug("threshold table off by one level", "smoothing/grid.py", 'np.searchsorted(table, exact, side="right")', 'np.searchsorted(table, exact, side="right") + 1', "tests/smoothing"),
+    Bug("noise depends on the batch it is drawn in", "smoothing/streams.py", "segment.first * blocks", "(segment.first * blocks) % (1 << 9)", "tests/smoothing"),
+    Bug("grid noise added in floats", "smoothing/noise.py", "return GridNoise(float(sigma), int(levels))", "return FloatNoise(float(sigma), int(levels))", "tests/validity/test_float_leak.py tests/smoothing"),
+    Bug("batch mates not checked", "smoothing/checks.py", "    _check_mates(network, noisy, names, seed, reference)\n    _check_places", "    _check_places", "tests/engine/test_run.py -k void"),
+    Bug("evaluation mode forgotten", "smoothing/network.py", "module.eval().to(device)", "module.to(device)", "tests/engine/test_run.py -k training_mode"),
+    Bug("resume draws the batch after the missing one", "engine/plan.py", "            yield number\n", "            yield min(number + 1, self.batches - 1)\n", "tests/engine"),
+    Bug("a kill between commits counts a batch twice", "engine/plan.py", "if all(stored):", "if any(stored) and number % 7:", "tests/engine/test_plan.py tests/engine/test_kill.py"),
+    Bug("rows committed in halves", "runlog/store.py", "with sqlite_errors(self.directory), self._connection:\n            self._connection.executemany", "with sqlite_errors(self.directory):\n            self._connection.isolation_level = None\n            self._connection.executemany", "tests/runlog/test_store.py"),
+    Bug("another specification is continued", "runlog/store.py", "if writer.specification.identity() == asked.identity() == writer.identity:", "if writer.identity:", "tests/engine/test_run.py tests/runlog/test_store.py"),
+    Bug("row hashes not looked at", "runlog/verify.py", "wrong += digest != row.digest(run.identity) or row.votes.total != row.draws", "wrong += row.votes.total != row.draws", "tests/runlog/test_store.py"),
+    Bug("draws counted twice are merged", "runlog/reading.py", "if ranges and row.first < ranges[-1][1]:", "if False:", "tests/runlog/test_store.py"),
+    Bug("post hoc alpha unmarked", "runlog/reading.py", "alpha_post_hoc=level != rule.alpha", "alpha_post_hoc=False", "tests/runlog/test_store.py"),
+    Bug("two writers at once", "runlog/lock.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "tests/runlog/test_store.py tests/engine/test_run.py"),
+    Bug("true sigma of the denoiser forgotten", "denoisers/diffusion.py", "2 * noisy - 1, 2 * sigma, draws", "2 * noisy - 1, sigma, draws", "tests/denoisers"),
+)  # fmt: skip
+
+
+def notices(bug: Bug) -> str:
+    """``red`` if the named tests fail on the spoiled package, else what happened instead."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for name in ("src", "tests", "pyproject.toml", "README.md"):
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
+        target = place / "src/smoothcert" / bug.file
+        text = target.read_text(encoding="utf-8")
+        if text.count(bug.line) != 1:
+            return f"the line to spoil is there {text.count(bug.line)} times"
+        target.write_text(text.replace(bug.line, bug.spoiled), encoding="utf-8")
+        environment = os.environ | {"PYTHONPATH": str(place / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = f"{sys.executable} -m pytest -q -x -n 2 -p no:cacheprovider {bug.tests}"
+        done = subprocess.run(
+            command, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
+        summary = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        if done.returncode == 1 and summary and not summary[0].startswith("ERROR"):
+            return "red: " + summary[0].split("::")[-1].split(" - ")[0]
+        return f"NOT NOTICED (pytest status {done.returncode}) {done.stdout[-300:] if done.returncode > 1 else ''}"
+
+
+def main() -> int:
+    wanted = [word.lower() for word in sys.argv[1:]]
+    failed = 0
+    for bug in BUGS:
+        if all(word in bug.name.lower() for word in wanted):
+            outcome = notices(bug)
+            failed += not outcome.startswith("red")
+            print(f"{bug.name:<52} {outcome}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
