@@ -73,12 +73,10 @@ def certify(
 
 def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
     """All noise levels of one command, then the table and the pictures."""
-    from smoothcert.cli.models import load_data, load_models, smooth
-    from smoothcert.engine import prepare
+    from smoothcert.cli.models import prepared_jobs
     from smoothcert.runlog.configuration import FILE, to_toml
     from smoothcert.runlog.specification import RuleSpec
 
-    data, models = load_data(settings), load_models(settings)
     rule = RuleSpec(
         task="certify",
         alpha=settings.alpha,
@@ -87,22 +85,7 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
         bound=settings.bound,
         stop=settings.stop,
     )
-    jobs = []
-    for sigma in settings.sigma:
-        smoothed = smooth(settings, models, sigma, data.levels)
-        directory = settings.out / f"sigma-{sigma:g}"
-        jobs.append(
-            prepare(
-                smoothed,
-                data,
-                directory,
-                rule,
-                seed=settings.seed,
-                batch=settings.batch,
-                threads=settings.threads,
-                workers=settings.workers,
-            )
-        )
+    data, jobs = prepared_jobs(settings, rule)
     say(_heading(data, jobs[0].specification), quiet=quiet)
     if dry_run:
         _show_costs(jobs, as_json=as_json)
@@ -111,6 +94,7 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
     found = [job.run(quiet=quiet or as_json) for job in jobs]
     (settings.out / FILE).write_text(_header() + to_toml(_repeatable(settings, jobs)), encoding="utf-8")
     _report(settings, found, quiet=quiet, as_json=as_json)
+    _warn_of_nonfinite(jobs)
 
 
 def _heading(data: Any, spec: Any) -> str:
@@ -158,6 +142,16 @@ def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool)
     say(f"\nwrote {', '.join(str(path) for path in pictures)}", quiet=quiet)
     if not quiet:
         _next_steps(settings)
+
+
+def _warn_of_nonfinite(jobs: list[Any]) -> None:
+    """A model that returns NaN loses votes; its owner should know."""
+    from smoothcert.runlog import open_run
+
+    for job in jobs:
+        broken = sum(row.votes.nonfinite for row, _ in open_run(job.directory).tallies())
+        if broken:
+            say(f"{job.directory}: {broken:,} draws had a non-finite answer and count against it")
 
 
 def _next_steps(settings: Settings) -> None:

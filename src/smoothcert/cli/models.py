@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from smoothcert.cli.options import Settings
 
 if TYPE_CHECKING:
+    from smoothcert.engine import Job
     from smoothcert.protocols import Dataset
+    from smoothcert.runlog.specification import RuleSpec
     from smoothcert.smoothing import SmoothedClassifier
 
 
@@ -42,3 +44,24 @@ def smooth(
     return SmoothedClassifier(
         classifier, sigma, denoiser=denoiser, noise=settings.noise, levels=levels, device=settings.device
     )
+
+
+def prepared_jobs(settings: Settings, rule: RuleSpec) -> tuple[Dataset, list[Job]]:
+    """The data, and one checked job a noise level, each with a directory of its own below ``out``."""
+    from smoothcert.engine import prepare
+
+    data, models = load_data(settings), load_models(settings)
+    jobs = [
+        prepare(
+            smooth(settings, models, sigma, data.levels),
+            data,
+            settings.out / f"sigma-{sigma:g}",
+            rule,
+            seed=settings.seed,
+            batch=settings.batch,
+            threads=settings.threads,
+            workers=settings.workers,
+        )
+        for sigma in settings.sigma
+    ]
+    return data, jobs

@@ -43,27 +43,12 @@ def predict(
     """
     flags = {k: v for k, v in locals().items() if k not in ("config", "quiet", "as_json")}
     settings = settle("predict", config, flags)
-    from smoothcert.cli.models import load_data, load_models, smooth
-    from smoothcert.engine import prepare
+    from smoothcert.cli.models import prepared_jobs
     from smoothcert.runlog.specification import RuleSpec
 
-    loaded, models = load_data(settings), load_models(settings)
     rule = RuleSpec(task="predict", alpha=settings.alpha, n0=0, n=settings.n)
-    found = []
-    for level in settings.sigma:
-        smoothed = smooth(settings, models, level, loaded.levels)
-        directory = settings.out / f"sigma-{level:g}"
-        job = prepare(
-            smoothed,
-            loaded,
-            directory,
-            rule,
-            seed=settings.seed,
-            batch=settings.batch,
-            threads=settings.threads,
-            workers=settings.workers,
-        )
-        found.append(job.run(quiet=quiet or as_json))
+    loaded, jobs = prepared_jobs(settings, rule)
+    found = [job.run(quiet=quiet or as_json) for job in jobs]
     _show(found, loaded.classes, quiet=quiet, as_json=as_json)
 
 

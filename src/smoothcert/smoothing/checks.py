@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smoothcert.errors import UnsoundModel
+from smoothcert.errors import ModelOutputError, SmoothcertError, UnsoundModel
 from smoothcert.smoothing.network import Network, to_labels
 from smoothcert.smoothing.noise import NamedDraws, Noise, Prepared
 from smoothcert.smoothing.streams import Segment
@@ -40,7 +40,7 @@ def check_network(
     """
     names = [Segment(k % len(images), "check", k // len(images), 1) for k in range(batch)]
     noisy = np.concatenate([noise.noisy(images[name.example], seed, name) for name in names])
-    reference = _outputs(network, noisy, names, seed)
+    reference = _first_outputs(network, noisy, names, seed)
     if not _equal(reference, _outputs(network, noisy, names, seed)):
         raise UnsoundModel(
             "a model that answers the same input in two ways",
@@ -86,6 +86,22 @@ def _check_places(
             "smoothing needs a function of one image",
             "Make it treat every row alike",
         )
+
+
+def _first_outputs(
+    network: Network, noisy: npt.NDArray[np.float32], names: list[Segment], seed: int
+) -> Tensor:
+    """The first call of all: what goes wrong here is a model that does not fit the images."""
+    try:
+        return _outputs(network, noisy, names, seed)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, SmoothcertError):
+            raise
+        raise ModelOutputError(
+            f"a model that failed on a batch of images {noisy.shape}",
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+            "Check that it takes float tensors (B, C, H, W) of this size",
+        ) from error
 
 
 def _outputs(network: Network, noisy: npt.NDArray[np.float32], names: list[Segment], seed: int) -> Tensor:
