@@ -73,7 +73,7 @@ def notices(bug: Bug) -> str:
             return f"the line to spoil is there {text.count(bug.line)} times"
         target.write_text(text.replace(bug.line, bug.spoiled), encoding="utf-8")
         environment = os.environ | {"PYTHONPATH": str(place / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = f"{sys.executable} -m pytest -q -x -n 2 -p no:cacheprovider {bug.tests}"
+        command = f"{sys.executable} -m pytest -q -x -n 0 -p no:cacheprovider {bug.tests}"
         done = subprocess.run(
             command, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False
         )

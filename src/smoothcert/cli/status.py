@@ -30,10 +30,14 @@ def status(
         state = (
             "complete" if run["draws"] == run["planned_draws"] else "running" if run["running"] else "stopped"
         )
-        left = "" if state == "complete" else f", {run['seconds_left']:.0f} s of work left"
+        left = (
+            ""
+            if state == "complete" or not run["seconds_left"]
+            else f", {run['seconds_left']:.0f} s of work for one worker left"
+        )
         print(
             f"{run['run']}: {state}; {run['images']} of {run['planned_images']} images, {run['draws']:,} of "
-            f"{run['planned_draws']:,} draws, {run['draws_per_second']:,.0f} draws/s{left}; "
+            f"{run['planned_draws']:,} draws, {run['draws_per_second']:,.0f} draws/s a worker{left}; "
             f"correct and certified so far {run['accuracy']:.1%}; tallies {run['tallies'][:16]}"
         )
 
@@ -56,7 +60,7 @@ def _state(directory: Any) -> dict[str, Any]:
         "draws": draws,
         "planned_draws": total,
         "draws_per_second": speed,
-        "seconds_left": (total - draws) / speed if speed else float("inf"),
+        "seconds_left": (total - draws) / speed if speed else None,
         "accuracy": sum(o.correct for o in found.outcomes) / max(1, len(found.outcomes)),
         "running": is_locked(directory),
         "tallies": tally_digest(run),
