@@ -48,7 +48,7 @@ BUGS = (
     Bug("grid noise added in floats", "smoothing/noise.py", "return GridNoise(float(sigma), int(levels))", "return FloatNoise(float(sigma), int(levels))", "tests/validity/test_float_leak.py tests/smoothing"),
     Bug("batch mates not checked", "smoothing/checks.py", "    _check_mates(network, noisy, names, seed, reference)\n    _check_places", "    _check_places", "tests/engine/test_run.py -k void"),
     Bug("evaluation mode forgotten", "smoothing/network.py", "module.eval().to(device)", "module.to(device)", "tests/engine/test_run.py -k training_mode"),
-    Bug("resume draws the batch after the missing one", "engine/plan.py", "            yield number\n", "            yield min(number + 1, self.batches - 1)\n", "tests/engine"),
+    Bug("resume draws the batch after the missing one", "engine/plan.py", "            yield number\n", "            yield min(number + 1, self.batches - 1)\n", "tests/engine/test_plan.py tests/engine/test_run.py"),
     Bug("a kill between commits counts a batch twice", "engine/plan.py", "if all(stored):", "if any(stored) and number % 7:", "tests/engine/test_plan.py tests/engine/test_kill.py"),
     Bug("rows committed in halves", "runlog/store.py", "with sqlite_errors(self.directory), self._connection:\n            self._connection.executemany", "with sqlite_errors(self.directory):\n            self._connection.isolation_level = None\n            self._connection.executemany", "tests/runlog/test_store.py"),
     Bug("another specification is continued", "runlog/store.py", "if writer.specification.identity() == asked.identity() == writer.identity:", "if writer.identity:", "tests/engine/test_run.py tests/runlog/test_store.py"),

@@ -120,8 +120,7 @@ def _show_costs(jobs: list[Any], *, as_json: bool) -> None:
 def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool) -> None:
     from smoothcert import analysis, report
 
-    radii = tuple(sorted({*RADII, *(1.5 * s for s in settings.sigma if s > 0.75)}))
-    table = analysis.certified_accuracy(found, radii=radii)
+    table = analysis.certified_accuracy(found, radii=RADII)
     pictures = [settings.out / "curve.png", settings.out / "curve.svg"]
     report.curve(found, pictures)
     (settings.out / "table.md").write_text(table.to_markdown() + "\n", encoding="utf-8")

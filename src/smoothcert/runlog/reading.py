@@ -147,8 +147,10 @@ def describe(specification: Specification) -> str:
     denoiser, how = specification.denoiser, ""
     if denoiser:
         sampler = sampler_name(denoiser.settings)
-        how = f" behind {denoiser.source}" + (f" ({sampler})" if sampler not in (None, "one-shot") else "")
-    return f"{specification.data.name}: {specification.classifier.source}{how or ', no denoiser'}"
+        how = f" behind denoiser {denoiser.source}" + (
+            f" ({sampler})" if sampler not in (None, "one-shot") else ""
+        )
+    return f"{specification.data.name}: classifier {specification.classifier.source}{how or ', no denoiser'}"
 
 
 def tally_digest(run: RunReader) -> str:
