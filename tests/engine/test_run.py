@@ -219,6 +219,7 @@ def by_chance(noisy: torch.Tensor) -> torch.Tensor:
     return torch.randint(0, 5, (len(noisy),))
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize(
     ("model", "why"),
     [
@@ -228,9 +229,16 @@ def by_chance(noisy: torch.Tensor) -> torch.Tensor:
         (by_chance, "two ways"),
     ],
 )
-def test_models_that_void_the_guarantee_are_refused(tmp_path: Path, model: object, why: str) -> None:
+def test_models_that_void_the_guarantee_are_refused(
+    tmp_path: Path, model: object, why: str, workers: int
+) -> None:
     with pytest.raises(UnsoundModel, match=why):
-        sc.certify(sc.SmoothedClassifier(model, sigma=0.5), targets.images(3), tmp_path / "run", **RULE)  # type: ignore[arg-type]
+        sc.certify(
+            sc.SmoothedClassifier(model, sigma=0.5),
+            targets.images(3),
+            tmp_path / "run",
+            **(RULE | {"workers": workers}),
+        )  # type: ignore[arg-type]
     assert not (tmp_path / "run" / "run.db").exists()
 
 

@@ -165,13 +165,20 @@ class SmoothedClassifier:
         return list(zip(names, prepared, strict=True))
 
     def check(
-        self, prepared: Sequence[Prepared], *, seed: int, batch: int | None = None, noise: Noise | None = None
+        self,
+        prepared: Sequence[Prepared],
+        *,
+        seed: int,
+        batch: int | None = None,
+        noise: Noise | None = None,
+        workers: int = 1,
     ) -> None:
-        """Refuse a model whose answers depend on batch mates; asked once for each shape and batch size."""
+        """Refuse a model that is not a function of one draw; asked once for each shape and batch size."""
         size = batch or default_batch(prepared[0].shape, self.network.device)
-        key = (prepared[0].shape, size)
+        key = (prepared[0].shape, size, workers)
         if key not in self._checked:
-            check_network(self.network, noise or self.noise, prepared[:size], seed=seed, batch=size)
+            some = prepared[:size]
+            check_network(self.network, noise or self.noise, some, seed=seed, batch=size, workers=workers)
             self._checked.add(key)
 
     def _votes(
