@@ -56,6 +56,7 @@ def draw(
 
     from smoothcert import report
     from smoothcert.cli.models import load_data, load_models, smooth
+    from smoothcert.smoothing.network import intra_op_threads
     from smoothcert.smoothing.pictures import columns
 
     data = load_data(settings)
@@ -66,7 +67,8 @@ def draw(
         raise InvalidInput(f"images = {images}", "a grid shows at least one image", "Write --images 6")
     models = {name: load_models(settings, sampler=name) for name in samplers}
     smoothed = {name: smooth(settings, pair, sigma, data.levels) for name, pair in models.items()}
-    shown = columns(smoothed, examples, seed=settings.seed)
+    with intra_op_threads(settings.threads or 1):
+        shown = columns(smoothed, examples, seed=settings.seed)
     drawn = [
         report.GridColumn(title, np.clip(pixels, 0.0, 1.0), *_verdicts(labels, examples, data.classes))
         for title, pixels, labels in shown

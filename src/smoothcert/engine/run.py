@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from smoothcert.engine.local import Images, execute
 from smoothcert.engine.plan import Plan
@@ -24,6 +20,7 @@ from smoothcert.runlog.results import Results
 from smoothcert.runlog.specification import ExecutionSpec, RuleSpec, Specification
 from smoothcert.runlog.store import ExampleRow, TallyRow, create_or_resume, open_run, stored_specification
 from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.network import intra_op_threads
 from smoothcert.smoothing.streams import Segment
 
 _WARM_UP = 2  # batches a worker timed for the estimate; the model check has warmed everything up
@@ -180,17 +177,6 @@ def default_workers(execution: ExecutionSpec) -> int:
 def usable_cores() -> int:
     """Cores this process may use, which a container or batch queue can limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def intra_op_threads(threads: int) -> Iterator[None]:
-    """Give each network call this many threads, and put back what was before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def certify(

@@ -6,7 +6,8 @@ finiteness on the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,17 @@ def default_batch(shape: tuple[int, ...], device: str = "cpu") -> int:
     fitting = max(1, 131_072 // int(np.prod(shape)))
     power: int = 2 ** (fitting.bit_length() - 1)
     return min(max(power, 16), 256) * (1 if device == "cpu" else 8)
+
+
+@contextmanager
+def intra_op_threads(threads: int) -> Iterator[None]:
+    """Give each network call this many threads, and put back what was before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def modules_of(part: Any) -> list[nn.Module]:
