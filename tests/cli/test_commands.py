@@ -173,7 +173,8 @@ def test_a_model_of_ones_own(place: Path) -> None:
         (["--data", "digits:test[:0]"], "selects none"),
         (["--denoiser", "nowhere"], "is not known"),
         (["--sampler", "twice"], "is not known"),
-        (["--sigma", "1000000"], "from"),
+        (["--sigma", "1000000"], "exact noise stops"),
+        (["--sigma", "0.00001"], "sigma"),
         (["--config", "missing.toml"], "cannot be read"),
     ],
 )

@@ -132,7 +132,7 @@ def test_levels_beyond_the_declared_ones_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "sigma", "levels"),
-    [("grid", 0.0, 255), ("grid", np.nan, 255), ("grid", 0.5, None), ("other", 0.5, 255)],
+    [("grid", 0.0, 255), ("grid", np.nan, 255), ("grid", 0.5, None), ("other", 0.5, 255), ("grid", 1e6, 255)],
 )
 def test_impossible_noise_is_refused(kind: str, sigma: float, levels: int | None) -> None:
     with pytest.raises(InvalidInput):

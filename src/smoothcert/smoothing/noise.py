@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from smoothcert.bounds.discretisation import grid_error
+from smoothcert.bounds.discretisation import REACH, grid_error, half_width
 from smoothcert.errors import InvalidInput
 from smoothcert.smoothing import grid
 from smoothcert.smoothing.streams import Segment, normals, words
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 Prepared = npt.NDArray[np.int32] | npt.NDArray[np.float32]
+_MOST_THRESHOLDS = 100_000  # on each side; computing them takes seconds
 _OFF_GRID = 1e-3  # in grey levels: float32 pixels k / 255 are within 1e-5 of their level
 
 
@@ -133,6 +134,13 @@ def make_noise(kind: str, sigma: float, levels: int | None) -> Noise:
             f"grid noise with levels = {levels!r}",
             "exact noise needs images whose pixels are whole grey levels",
             "Declare levels (255 for 8-bit images), or choose noise='float'",
+        )
+    if half_width(float(sigma), int(levels)) > _MOST_THRESHOLDS:
+        raise InvalidInput(
+            f"sigma = {sigma:g} on {levels} grey levels",
+            "exact noise stops at a standard deviation of "
+            f"{_MOST_THRESHOLDS / (REACH * levels):.3g}, far beyond the range of any pixel",
+            "Write for example sigma=0.25, in units of pixels in [0, 1]",
         )
     return GridNoise(float(sigma), int(levels))
 
