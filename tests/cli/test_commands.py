@@ -155,6 +155,8 @@ def test_a_model_of_ones_own(place: Path) -> None:
     )
     words = ["--denoiser", "none", "--data", "digits:test[:3]", "--n", "100", "--sigma", "0.5", "--quiet"]
     smoothcert("certify", "--classifier", "python:mine:net", *words, "--out", "runs/mine", where=place)
+    checked = smoothcert("verify", "runs/mine", where=place)
+    assert "taken on trust" in " ".join(checked.stdout.split())
     refused = smoothcert(
         "certify", "--classifier", "python:mine:mixed", *words, "--out", "runs/no", where=place, expect=3
     )
@@ -173,6 +175,11 @@ def test_a_model_of_ones_own(place: Path) -> None:
         (["--data", "digits:test[:0]"], "selects none"),
         (["--denoiser", "nowhere"], "is not known"),
         (["--sampler", "twice"], "is not known"),
+        (["--sampler", "ddim:99999999"], "change nothing"),
+        (["--denoiser", "none", "--sampler", "edm"], "no denoiser to sample"),
+        (["--device", "tpu"], "device 'tpu'"),
+        (["--workers", "0"], "workers = 0"),
+        (["--batch", "0"], "batch=0"),
         (["--sigma", "1000000"], "exact noise stops"),
         (["--sigma", "0.00001"], "sigma"),
         (["--config", "missing.toml"], "cannot be read"),

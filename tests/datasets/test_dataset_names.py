@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,16 @@ def test_travels_to_a_worker_process() -> None:
     subset = load("digits:test[::50]")
     again = pickle.loads(pickle.dumps(subset))
     assert [again[i].name for i in range(len(again))] == [subset[i].name for i in range(len(subset))]
+
+
+def test_a_data_set_of_ones_own_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "somebodys_data.py").write_text(
+        "import numpy as np\nfrom smoothcert.datasets import ArrayDataset\n"
+        "def make():\n    x = np.zeros((2, 1, 4, 4), dtype=np.uint8)\n"
+        "    return ArrayDataset(x, np.array([0, 1]), levels=255, name='python:somebodys_data:make')\n"
+        "ready, wrong = make(), 7\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(load("python:somebodys_data:make")) == len(load("python:somebodys_data:ready")) == 2
+    with pytest.raises(InvalidInput, match="ArrayDataset"):
+        load("python:somebodys_data:wrong")

@@ -115,6 +115,8 @@ def test_an_edited_file_does_not_verify(tmp_path: Path, how: str) -> None:
     checked = sc.verify(open_run(directory))
     assert not checked.passed
     assert checked.results is None
+    with pytest.raises(RunFileError):
+        results(open_run(directory))
 
 
 def test_missing_draws_leave_the_image_unfinished_and_are_said(tmp_path: Path) -> None:
@@ -127,7 +129,7 @@ def test_missing_draws_leave_the_image_unfinished_and_are_said(tmp_path: Path) -
     assert results(run).outcomes == ()
     checked = sc.verify(run)
     assert checked.passed
-    assert "INCOMPLETE: 3 images" in checked.claim
+    assert "none of 3 images" in checked.claim
 
 
 def test_overlapping_draws_are_refused() -> None:

@@ -145,6 +145,42 @@ def test_a_network_that_cannot_take_the_images_is_reported() -> None:
         smoothed.certify(IMAGE, n=10)
 
 
+def test_a_model_trained_between_two_certificates_is_put_back_in_evaluation_mode() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(108), torch.nn.Linear(108, 3))
+    smoothed = sc.SmoothedClassifier(network, sigma=0.5)
+    first = smoothed.certify(IMAGE, n=200)
+    network.train()
+    assert smoothed.certify(IMAGE, n=200) == first
+    assert not network.training
+
+
+def test_images_that_are_not_named_do_not_share_their_noise() -> None:
+    smoothed = sc.SmoothedClassifier(lambda noisy: (noisy[:, 0, 0, 0] * 255).round().long() % 2, sigma=0.5)
+    images = [np.full((3, 6, 6), 100 + 2 * k, dtype=np.uint8) for k in range(6)]
+    assert len({smoothed.certify(image, n=1_000).votes for image in images}) > 3
+    together = smoothed.certify(np.stack([images[0]] * 6), n=1_000)
+    assert len({one.votes for one in together}) > 3
+
+
+def test_an_image_of_zeros_and_ones_must_say_what_it_is() -> None:
+    image = (IMAGE > 128).astype(np.uint8)
+    with pytest.raises(InvalidInput, match="levels=1"):
+        sc.SmoothedClassifier(brightest, sigma=0.5).certify(image, n=10)
+    sc.SmoothedClassifier(brightest, sigma=0.5, levels=1).certify(image, n=10)
+
+
+@pytest.mark.parametrize("levels", [0, 2.5, -1, True])
+def test_levels_are_a_positive_whole_number(levels: float) -> None:
+    with pytest.raises(InvalidInput, match="grey levels"):
+        sc.SmoothedClassifier(brightest, sigma=0.5, levels=levels)  # type: ignore[arg-type]
+
+
+def test_a_device_that_does_not_exist_is_one_clear_error() -> None:
+    with pytest.raises(InvalidInput, match="device"):
+        sc.SmoothedClassifier(torch.nn.Flatten(), sigma=0.5, device="tpu9")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cpu_and_cuda_see_the_same_draws() -> None:
     """Grid noise is drawn on the host, so it is the same to the bit; a rounding-free model then agrees."""

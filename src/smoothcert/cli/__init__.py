@@ -44,3 +44,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        print(
+            f"error: {error}. Check that the place exists and can be written, and has space", file=sys.stderr
+        )
+        sys.exit(4)

@@ -129,7 +129,7 @@ def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool)
 
         pictures += draw(
             settings,
-            sigma=settings.sigma[-1],
+            sigma=settings.sigma[len(settings.sigma) // 2],
             images=5,
             samplers=("one-shot", "ddim:20"),
             paths=(settings.out / "grid.png", settings.out / "grid.svg"),

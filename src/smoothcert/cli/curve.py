@@ -32,7 +32,10 @@ def curve(
     [bold]Example[/]: smoothcert curve runs/digits runs/undenoised --out both.png
     """
     from smoothcert import report
+    from smoothcert.errors import InvalidInput
 
+    if out.suffix.lower() not in (".png", ".svg", ""):
+        raise InvalidInput(f"--out {out}", "pictures are PNG and SVG", "Write --out curve.png")
     written = report.curve(
         read_runs(runs, alpha=alpha, sigma=sigma),
         [out.with_suffix(".png"), out.with_suffix(".svg")],

@@ -36,7 +36,8 @@ def export(
         raise UnknownName.among("format", output, ("tsv", "json"))
     out.mkdir(parents=True, exist_ok=True)
     for run in read_runs(runs, alpha=alpha):
-        path = out / f"{Path(run.name).parent.name}-{Path(run.name).name}.{output}"
+        source = Path(run.name).resolve()
+        path = out / f"{source.parent.name}-{source.name}.{output}"
         if output == "tsv":
             write_cohen_tsv(run, path)
         else:

@@ -25,8 +25,8 @@ def grid(
     denoiser: options.DenoiserName = None,
     samplers: Annotated[
         str, typer.Option("--samplers", help="Denoised columns, separated by commas.")
-    ] = "one-shot,ancestral",
-    sigma: Annotated[float, typer.Option("--sigma", help="Noise level on pixels in \\[0, 1].")] = 1.0,
+    ] = "one-shot,ddim:20",
+    sigma: Annotated[float, typer.Option("--sigma", help="Noise level on pixels in \\[0, 1].")] = 0.5,
     images: Annotated[int, typer.Option("--images", help="How many images, from the start of the data.")] = 6,
     seed: options.Seed = None,
     device: options.Device = None,
@@ -38,7 +38,7 @@ def grid(
 
     One noise draw an image, the same for every column, as in figures 3 to 5 of Carlini et al. 2023.
 
-    [bold]Example[/]: smoothcert grid --sigma 0.5 --samplers one-shot,edm:18
+    [bold]Example[/]: smoothcert grid --sigma 1 --samplers one-shot,edm:18,ancestral
     """
     flags = {"data": data, "classifier": classifier, "denoiser": denoiser, "seed": seed, "device": device}
     settings = settle("grid", None, flags)

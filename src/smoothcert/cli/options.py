@@ -149,6 +149,12 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
         _need_models(given, values["data"])
     if values["n"] is None:
         values["n"] = DEMO_DRAWS if "data" not in given or task == "predict" else DRAWS
+    if values["denoiser"] == "none" and values["sampler"] is not None:
+        raise InvalidInput(
+            f"--sampler {values['sampler']} with --denoiser none",
+            "there is no denoiser to sample",
+            "Leave it out",
+        )
     values["sigma"] = numbers("sigma", values["sigma"])
     values["device"] = _device(values["device"])
     values["out"] = Path(values["out"] if "out" in given else default_directory(task, chosen))

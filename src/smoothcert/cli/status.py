@@ -38,8 +38,12 @@ def status(
         print(
             f"{run['run']}: {state}; {run['images']} of {run['planned_images']} images, {run['draws']:,} of "
             f"{run['planned_draws']:,} draws, {run['draws_per_second']:,.0f} draws/s a worker{left}; "
-            f"correct and certified so far {run['accuracy']:.1%}; tallies {run['tallies'][:16]}"
+            f"correct and certified so far {_share(run)}; tallies {run['tallies'][:16]}"
         )
+
+
+def _share(run: dict[str, Any]) -> str:
+    return f"{run['accuracy']:.1%}" if run["images"] else "-"
 
 
 def _state(directory: Any) -> dict[str, Any]:

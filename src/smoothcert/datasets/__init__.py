@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from smoothcert.checkpoints import from_import
 from smoothcert.datasets.arrays import ArrayDataset, Subset
 from smoothcert.datasets.digits import SPLITS, digits
 from smoothcert.errors import InvalidInput, UnknownName
@@ -24,6 +25,10 @@ _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 def load(name: str) -> Dataset:
     """Find a data set by name: ``"digits"`` (its first split), ``"digits:train"``, ``"digits:test[::5]"``.
 
+    ``"python:module:attribute"`` imports a data set of your own, or a function that makes one. Call it by
+    that name too (``ArrayDataset(..., name="python:module:attribute")``), then a run can be repeated from its
+    ``run.toml``.
+
     The part in brackets is a Python slice, so ``[:100]`` is the first hundred images and ``[::5]`` every
     fifth; the examples keep their index in the split.
 
@@ -31,12 +36,24 @@ def load(name: str) -> Dataset:
         UnknownName: no such data set or split.
         InvalidInput: a slice that cannot be read, or selects nothing.
     """
+    if name.startswith("python:"):
+        return _imported(name)
     parts = _NAME.fullmatch(name.strip())
     if parts is None:
         why = "a data set is written name, name:split or name:split[start:stop:step]"
         raise InvalidInput(f"data set {name!r}", why, 'Write for instance "digits:test[::5]"')
     dataset = _split(parts["data"], parts["split"])
     return dataset if parts["slice"] is None else _sliced(dataset, parts["slice"])
+
+
+def _imported(name: str) -> Dataset:
+    """``python:module:attribute``: a data set object, or a function that makes one."""
+    found = from_import(name.removeprefix("python:"))
+    made = found() if callable(found) else found
+    if not isinstance(made, Dataset):
+        why = "it has no name, levels, shape, classes and length"
+        raise InvalidInput(f"data set {name!r}", why, "Make it a smoothcert.datasets.ArrayDataset")
+    return made
 
 
 def _split(data: str, split: str | None) -> Dataset:

@@ -184,6 +184,7 @@ class EdmHeun:
         return {"name": self.name, **asdict(self)}
 
 
+_MOST_STEPS = 10_000
 SAMPLERS = ("one-shot", "ancestral", "ddim:STEPS", "edm:STEPS")
 
 
@@ -217,6 +218,12 @@ def _number(name: str, steps: str) -> int:
 
 
 def _need_steps(name: str, steps: int, *, least: int) -> None:
+    if steps > _MOST_STEPS:
+        raise InvalidInput(
+            f"{steps} steps for sampler {name!r}",
+            f"more than {_MOST_STEPS} change nothing",
+            f"Write '{name}:20'",
+        )
     if steps < least:
         raise InvalidInput(
             f"{steps} steps for sampler {name!r}", f"it needs {least} or more", f"Write '{name}:20'"

@@ -8,17 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from smoothcert import datasets
 from smoothcert.engine.local import Images, execute
 from smoothcert.engine.plan import Plan
 from smoothcert.engine.progress import Running, display
 from smoothcert.engine.specify import environment, example_rows, specify
+from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.runlog import results
 from smoothcert.runlog.configuration import write_configuration
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
 from smoothcert.runlog.specification import ExecutionSpec, RuleSpec, Specification
-from smoothcert.runlog.store import ExampleRow, TallyRow, create_or_resume, open_run, stored_specification
+from smoothcert.runlog.store import (
+    ExampleRow,
+    TallyRow,
+    another_run,
+    create_or_resume,
+    open_run,
+    stored_specification,
+)
 from smoothcert.smoothing.classifier import SmoothedClassifier
 from smoothcert.smoothing.network import intra_op_threads
 from smoothcert.smoothing.streams import Segment
@@ -91,6 +100,7 @@ class Job:
             batch=execution.batch,
             noise=images.noise,
             workers=self.workers,
+            afresh=True,
         )
 
     def draws_left(self) -> int:
@@ -147,7 +157,7 @@ class Job:
 
 def prepare(
     smoothed: SmoothedClassifier,
-    data: Dataset,
+    data: Dataset | str,
     directory: str | Path,
     rule: RuleSpec,
     *,
@@ -158,9 +168,14 @@ def prepare(
 ) -> Job:
     """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one."""
     directory = Path(directory)
+    data = datasets.load(data) if isinstance(data, str) else data
+    if workers is not None and workers < 1:
+        raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
     rows = example_rows(data)
     stored = stored_specification(directory)
     spec = specify(smoothed, data, rows, rule, seed=seed, batch=batch, threads=threads, stored=stored)
+    if stored is not None and stored.identity() != spec.identity():
+        raise another_run(directory, stored, spec)
     job = Job(smoothed, data, rows, spec, directory, workers or default_workers(spec.execution))
     with intra_op_threads(spec.execution.threads):
         job.check_model()
@@ -181,7 +196,7 @@ def usable_cores() -> int:
 
 def certify(
     smoothed: SmoothedClassifier,
-    data: Dataset,
+    data: Dataset | str,
     directory: str | Path,
     *,
     n0: int = 100,
@@ -201,7 +216,7 @@ def certify(
     an interrupted run, bit for bit as if it had not been interrupted.
 
     Args:
-        smoothed: the smoothed classifier. data: the images.
+        smoothed: the smoothed classifier. data: the images, or the name of a data set.
         n0: selection draws, n: estimation draws, of each image. alpha: error probability of each certificate.
         bound: ``"one"`` or ``"pair"`` (see ``certificates.certify``). stop: ``"fixed"``.
         seed: names the noise streams.
@@ -223,7 +238,7 @@ def certify(
 
 def predict(
     smoothed: SmoothedClassifier,
-    data: Dataset,
+    data: Dataset | str,
     directory: str | Path,
     *,
     n: int = 1_000,

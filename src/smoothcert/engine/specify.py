@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.metadata
+import inspect
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,8 @@ def specify(
     """
     noise = smoothed.noise_for(data.levels)
     before = stored.execution if stored else None
+    usual = before.batch if before else default_batch(data.shape, smoothed.network.device)
+    chosen = usual if batch is None else batch
     return spec.Specification(
         data=spec.DataSpec(
             name=data.name,
@@ -51,8 +55,8 @@ def specify(
         noise=spec.NoiseSpec(kind=noise.kind, sigma=smoothed.sigma, seed=seed),
         rule=rule,
         execution=spec.ExecutionSpec(
-            batch=batch or (before.batch if before else default_batch(data.shape, smoothed.network.device)),
-            threads=threads or (before.threads if before else 1),
+            batch=chosen,
+            threads=threads if threads is not None else (before.threads if before else 1),
             device=_device(smoothed.network.device),
             libraries=_libraries(),
         ),
@@ -78,9 +82,23 @@ def component(part: Any) -> spec.ComponentSpec:
     modules = modules_of(part)
     source = getattr(part, "source", None) or getattr(part, "__qualname__", None) or type(part).__qualname__
     settings = part.describe() if hasattr(part, "describe") else {}
+    if not modules:
+        settings = settings | {"code_sha256": code_hash(getattr(part, "function", part))}
     return spec.ComponentSpec(
         source=str(source), sha256=weight_hash(modules) if modules else None, settings=settings
     )
+
+
+def code_hash(function: Any) -> str | None:
+    """SHA-256 of the source file that defines a function, ``None`` where there is none to read.
+
+    It notices that the file changed, not that a closure or a global holds another value.
+    """
+    try:
+        file = inspect.getsourcefile(function if hasattr(function, "__code__") else type(function))
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
+    except (TypeError, OSError):
+        return None
 
 
 def weight_hash(modules: list[torch.nn.Module]) -> str:

@@ -7,6 +7,7 @@ from smoothcert.runlog.reading import open_runs, results, tally_digest
 from smoothcert.runlog.results import Outcome, Results
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import RunReader, create_or_resume, open_run
+from smoothcert.runlog.tsv import read_tsv, write_cohen_tsv
 from smoothcert.runlog.verify import Verification, verify
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "create_or_resume",
     "open_run",
     "open_runs",
+    "read_tsv",
     "results",
     "tally_digest",
     "verify",
+    "write_cohen_tsv",
 ]

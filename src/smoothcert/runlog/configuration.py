@@ -57,7 +57,8 @@ def to_toml(values: dict[str, Any]) -> str:
 def write_configuration(directory: Path, specification: Specification) -> None:
     """Write ``run.toml`` beside the run file."""
     text = (
-        f"# Repeats this run: smoothcert {specification.rule.task} --config {FILE} --out DIRECTORY\n"
+        f"# Repeats this run, where its data and models have these names:\n"
+        f"#   smoothcert {specification.rule.task} --config {FILE} --out DIRECTORY\n"
         f"# specification {specification.identity()}\n"
     )
     try:

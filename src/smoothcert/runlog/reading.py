@@ -93,7 +93,7 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
     specification = reader.specification
     level = specification.rule.alpha if alpha is None else check_alpha(alpha)
     labels = {row.example: row.label for row in reader.examples()}
-    merged = merge(row for row, _ in reader.tallies())
+    merged = merge(reader.checked_tallies())
     rule = specification.rule
     return Results(
         name=str(reader.directory),

@@ -17,6 +17,20 @@ from smoothcert.errors import InvalidInput, RunFileError
 FORMAT = 1
 
 
+_ADVICE = {
+    "n": "Write for example n=1000 (a plain whole number)",
+    "n0": "Write for example n0=100",
+    "": "Write for example n0=100, n=1000",
+    "alpha": "Write for example alpha=0.001",
+    "sigma": "Write for example sigma=0.25",
+    "seed": "Write a whole number from 0 to 2**64 - 1",
+    "bound": "Write 'one' or 'pair'",
+    "stop": "Write 'fixed'",
+    "batch": "Write 2 or more: a batch of one rounds differently",
+    "threads": "Write 1 or more",
+}
+
+
 class _Frozen(BaseModel):
     """A part of a specification; a value that cannot be is one ``InvalidInput`` that names it."""
 
@@ -28,14 +42,11 @@ class _Frozen(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             where = str(problem["loc"][0]) if problem["loc"] else ""
-            given = (
-                f"{where}={values[where]!r}" if where in values else f"{type(self).__name__} {values!r:.200}"
-            )
+            shown = [where] if where in values else [key for key in ("task", "n0", "n") if key in values]
+            given = ", ".join(f"{key}={values[key]!r}" for key in shown) or type(self).__name__
             why = str(problem["msg"]).removeprefix("Value error, ")
             why = why[0].lower() + why[1:]
-            raise InvalidInput(
-                given, why, "Write for example n0=100, n=100_000, alpha=0.001, sigma=0.25"
-            ) from error
+            raise InvalidInput(given, why, _ADVICE.get(where, "Correct that value")) from error
 
 
 class DataSpec(_Frozen):

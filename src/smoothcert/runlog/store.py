@@ -85,7 +85,10 @@ class RunReader:
         """Every image the run is about, in index order."""
         query = "SELECT example, label, name, sha256 FROM examples ORDER BY example"
         with sqlite_errors(self.directory):
-            return [ExampleRow(*row) for row in self._connection.execute(query)]
+            rows = [ExampleRow(*row) for row in self._connection.execute(query)]
+        if not all(isinstance(row.example, int) and isinstance(row.label, int) for row in rows):
+            raise _edited(self.directory, "an image's number or label is no integer")
+        return rows
 
     def tallies(self) -> Iterator[tuple[TallyRow, str]]:
         """Every stored row with its digest, by example, stage and first draw."""
@@ -95,7 +98,25 @@ class RunReader:
         )
         with sqlite_errors(self.directory):
             for example, stage, first, draws, counts, seconds, digest in self._connection.execute(query):
-                yield TallyRow(example, stage, first, draws, Votes.from_json(counts), seconds), digest
+                try:
+                    votes = Votes.from_json(str(counts))
+                    row = TallyRow(int(example), str(stage), int(first), int(draws), votes, float(seconds))
+                except ValueError as error:
+                    raise _edited(
+                        self.directory, f"a row of example {example} is unreadable: {error}"
+                    ) from error
+                yield row, digest
+
+    def checked_tallies(self) -> Iterator[TallyRow]:
+        """Every stored row, after comparing its hash; ``RunFileError`` for an edited or foreign one."""
+        if self.specification.identity() != self.identity:
+            raise _edited(self.directory, "the specification does not match its hash")
+        if data_hash(self.examples()) != self.specification.data.sha256:
+            raise _edited(self.directory, "the list of images does not match its hash")
+        for row, digest in self.tallies():
+            if digest != row.digest(self.identity) or row.votes.total != row.draws:
+                raise _edited(self.directory, f"a row of example {row.example} does not match its hash")
+            yield row
 
     def integrity(self) -> str:
         """SQLite's own check of the file: ``ok`` or what is wrong."""
@@ -191,9 +212,14 @@ def _same_run(writer: RunWriter, asked: Specification) -> None:
     if writer.specification.identity() == asked.identity() == writer.identity:
         return
     writer.close()
-    lines = writer.specification.difference(asked) or ["the stored identity does not match its specification"]
-    raise SpecificationMismatch(
-        f"the run directory {writer.directory}",
+    raise another_run(writer.directory, writer.specification, asked)
+
+
+def another_run(directory: Path, stored: Specification, asked: Specification) -> SpecificationMismatch:
+    """The error for a directory that holds another run, with every difference on a line."""
+    lines = stored.difference(asked) or ["the stored identity does not match its specification"]
+    return SpecificationMismatch(
+        f"the run directory {directory}",
         "holds a run with another specification, and draws of two runs must not be mixed:\n  "
         + "\n  ".join(lines),
         "\nChoose another directory, or repeat the stored specification",
@@ -259,6 +285,14 @@ def sqlite_errors(directory: Path) -> Iterator[None]:
         else:
             hint = "Restore it from a copy, or choose another directory"
         raise RunFileError(f"the run file in {directory}", f"cannot be used ({text})", hint) from error
+
+
+def _edited(directory: Path, what: str) -> RunFileError:
+    return RunFileError(
+        f"the run file in {directory}",
+        f"was edited or damaged ({what})",
+        "Restore it from a copy, or repeat the run ('smoothcert verify' shows every check)",
+    )
 
 
 def _not_a_run(directory: Path, why: str) -> RunFileError:

@@ -115,7 +115,7 @@ def _rounded_down(radius: float) -> str:
         raise InvalidInput(
             f"radius {radius!r}", "a certified radius is finite and not negative", "Check the run"
         )
-    return f"{Decimal(radius).quantize(Decimal('1e-6'), ROUND_DOWN):f}"
+    return f"{Decimal(repr(radius)).quantize(Decimal('1e-6'), ROUND_DOWN):f}"
 
 
 def _clock(seconds: float) -> str:

@@ -61,13 +61,23 @@ def claim(run: RunReader, found: Results) -> str:
         else "The threat is any change of L2 norm at most the radius on pixels in [0, 1], leaving aside "
         "leaks through float addition, against which float noise gives no protection"
     )
+    if not found.outcomes:
+        return f"Nothing is claimed yet: none of {found.planned} images of {describe(spec)} is finished."
+    threat = f"{threat}. " if spec.rule.task == "certify" else ""
     parts = [
         f"{len(found.outcomes)} of {found.planned} images of {describe(spec)}.",
         _statement(spec.rule.task, per, spec.noise.sigma),
-        f"{threat}. Gaussian noise sigma = {spec.noise.sigma:g}, n0 = {spec.rule.n0:,} and n = "
+        f"{threat}Gaussian noise sigma = {spec.noise.sigma:g}, n0 = {spec.rule.n0:,} and n = "
         f"{spec.rule.n:,} draws an image, alpha = {spec.rule.alpha:g}, fixed before the first draw.",
         f"{abstained} images are abstentions, for which nothing is claimed.",
     ]
+    models = {"classifier": spec.classifier, "denoiser": spec.denoiser}
+    unhashed = [name for name, part in models.items() if part and not part.sha256]
+    if unhashed:
+        parts.append(
+            f"The {' and the '.join(unhashed)} is a function without weights to hash: that it is the one "
+            "named and stayed the same during the run is taken on trust."
+        )
     if found.alpha_post_hoc:
         parts.append(
             f"POST HOC: these certificates were recomputed at alpha = {found.alpha:g} after the draws."
@@ -147,10 +157,13 @@ def _classes(run: RunReader) -> tuple[bool, str]:
 def _accounting(run: RunReader, found: Results) -> Check:
     rule = run.specification.rule
     share = "alpha/2 on each of p_A and p_B" if rule.bound == "pair" else "all of alpha on p_A"
-    detail = (
-        f"{share}; n0 and n fixed, selection and estimation draws disjoint; allowance for the grid "
-        f"{noise_error(run.specification):.1e}; {len(found.outcomes)} certificates recomputed"
-    )
+    if rule.task == "predict":
+        detail = f"all of alpha on one two-sided test; n fixed; {len(found.outcomes)} predictions recomputed"
+    else:
+        detail = (
+            f"{share}; n0 and n fixed, selection and estimation draws disjoint; allowance for the grid "
+            f"{noise_error(run.specification):.1e}; {len(found.outcomes)} certificates recomputed"
+        )
     return Check("alpha accounting", rule.stop == "fixed", detail)
 
 

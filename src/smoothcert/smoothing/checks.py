@@ -129,9 +129,9 @@ def _first_outputs(
     """The first call of all: what goes wrong here is a model that does not fit the images."""
     try:
         return _outputs(network, noisy, names, seed)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, SmoothcertError):
-            raise
+    except SmoothcertError:
+        raise
+    except Exception as error:  # whatever it is, the model raised it
         raise ModelOutputError(
             f"a model that failed on a batch of images {noisy.shape}",
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}",

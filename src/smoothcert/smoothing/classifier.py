@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ class SmoothedClassifier:
         device: str = "cpu",
     ) -> None:
         self.levels = levels
-        self.noise: Noise = make_noise(noise, sigma, levels or 255)
+        self.noise: Noise = make_noise(noise, sigma, 255 if levels is None else levels)
         self.sigma = float(sigma)
         self.network = Network(classifier, denoiser, self.sigma, device)
         self._checked: set[tuple[Any, ...]] = set()
@@ -84,7 +85,7 @@ class SmoothedClassifier:
         alpha: float = 0.001,
         seed: int = 0,
         bound: certificates.gaussian.Bound = "one",
-        example: int | Sequence[int] = 0,
+        example: int | Sequence[int] | None = None,
         batch: int | None = None,
     ) -> Any:
         """With probability >= 1 - alpha an image's answer is constant within its radius (or it abstains).
@@ -92,7 +93,9 @@ class SmoothedClassifier:
         Args:
             image: one image ``(C, H, W)`` or several ``(B, C, H, W)``; uint8 levels, or floats in [0, 1].
             n0: selection draws. n: estimation draws. alpha: error probability of each certificate.
-            seed, example: name the noise streams; several images use example, example + 1, ...
+            seed, example: name the noise streams. One image may have a number, several a number each or the
+                first of consecutive ones; left out, the names come from the pixels, so that different
+                images never share their noise.
             bound: ``"one"`` bounds p_A alone, ``"pair"`` p_A and the strongest rival.
             batch: draws evaluated at once; by default chosen from the image size.
 
@@ -125,7 +128,7 @@ class SmoothedClassifier:
         n: int = 1_000,
         alpha: float = 0.001,
         seed: int = 0,
-        example: int | Sequence[int] = 0,
+        example: int | Sequence[int] | None = None,
         batch: int | None = None,
     ) -> Any:
         """With probability >= 1 - alpha the label is g's answer for that image, or ``None`` (an abstention).
@@ -144,7 +147,7 @@ class SmoothedClassifier:
         return found[0] if image.ndim == 3 else tuple(found)
 
     def _prepared(
-        self, image: Image, example: int | Sequence[int], seed: int, batch: int | None
+        self, image: Image, example: int | Sequence[int] | None, seed: int, batch: int | None
     ) -> list[tuple[int, Prepared]]:
         """Images with their stream names, prepared for the noise; the model is checked on them once."""
         array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
@@ -153,14 +156,21 @@ class SmoothedClassifier:
                 f"an image of shape {array.shape}", "images are (C, H, W) or (B, C, H, W)", "Reshape it"
             )
         several = array if array.ndim == 4 else array[None]
-        names = range(example, example + len(several)) if isinstance(example, int) else list(example)
+        if self.levels is None and np.issubdtype(array.dtype, np.integer) and array.max() == 1:
+            raise InvalidInput(
+                "an integer image whose brightest pixel is 1",
+                "it may be black and white (levels 0 and 1) or an almost black 8-bit image",
+                "Say which: SmoothedClassifier(..., levels=1) or levels=255",
+            )
+        prepared = [self.noise.prepare(one) for one in several]
+        first = _name_of(prepared) if example is None else example
+        names = range(first, first + len(several)) if isinstance(first, int) else list(first)
         if len(names) != len(several) or len(set(names)) != len(names):
             raise InvalidInput(
                 f"{len(several)} images with the example names {list(names)[:5]}",
                 "each image needs a noise stream of its own",
                 "Pass one distinct example= number an image",
             )
-        prepared = [self.noise.prepare(one) for one in several]
         self.check(prepared, seed=seed, batch=batch)
         return list(zip(names, prepared, strict=True))
 
@@ -172,11 +182,16 @@ class SmoothedClassifier:
         batch: int | None = None,
         noise: Noise | None = None,
         workers: int = 1,
+        afresh: bool = False,
     ) -> None:
-        """Refuse a model that is not a function of one draw; asked once for each shape and batch size."""
+        """Put the model into evaluation mode and refuse one that is not a function of one draw.
+
+        That costs five network calls, so it is done once for each shape and batch size, or ``afresh``.
+        """
+        self.network.settle()
         size = batch or default_batch(prepared[0].shape, self.network.device)
         key = (prepared[0].shape, size, workers)
-        if key not in self._checked:
+        if afresh or key not in self._checked:
             some = prepared[:size]
             check_network(self.network, noise or self.noise, some, seed=seed, batch=size, workers=workers)
             self._checked.add(key)
@@ -204,6 +219,14 @@ class SmoothedClassifier:
         segments = [segment for _, segment in parts]
         draws = NamedDraws(seed, segments, noisy.shape[1:], batch) if self.network.stochastic else None
         return self.network.labels(noisy, draws)[: sum(segment.draws for segment in segments)]
+
+
+def _name_of(images: Sequence[Prepared]) -> int:
+    """A stream name made from the pixels: equal images share it, others do not."""
+    digest = hashlib.sha256(str(images[0].shape).encode())
+    for image in images:
+        digest.update(np.ascontiguousarray(image).tobytes())
+    return int.from_bytes(digest.digest()[:7], "big")
 
 
 def _check_draws(**numbers: int) -> None:

@@ -67,9 +67,17 @@ class Network:
                 )
         self.classifier, self.denoiser, self.sigma, self.device = classifier, denoiser, sigma, device
         self.stochastic = bool(getattr(denoiser, "stochastic", False))
-        for part in (classifier, denoiser):
-            for module in modules_of(part):
-                module.eval().to(device)
+        self.settle()
+
+    def settle(self) -> None:
+        """Put every torch module into evaluation mode on the device, also one that was trained meanwhile."""
+        try:
+            for module in [*modules_of(self.classifier), *modules_of(self.denoiser)]:
+                module.eval().to(self.device)
+        except (RuntimeError, AssertionError) as error:
+            why = str(error).splitlines()[0].rstrip(".")
+            hint = "Write cpu, cuda or cuda:N for a device that exists"
+            raise InvalidInput(f"device {self.device!r}", why, hint) from error
 
     def denoised(self, noisy: Tensor, draws: Draws | None) -> Tensor:
         """What the classifier sees: ``(B, C, H, W)``, checked to have the shape that went in."""

@@ -129,7 +129,7 @@ def make_noise(kind: str, sigma: float, levels: int | None) -> Noise:
         return FloatNoise(float(sigma), levels)
     if kind != "grid":
         raise InvalidInput(f"noise = {kind!r}", "no such noise", "Write 'grid' (exact, default) or 'float'")
-    if levels is None or levels < 1:
+    if not isinstance(levels, int | np.integer) or isinstance(levels, bool) or levels < 1:
         raise InvalidInput(
             f"grid noise with levels = {levels!r}",
             "exact noise needs images whose pixels are whole grey levels",
