@@ -48,7 +48,7 @@ BUGS = (
     Bug("grid noise added in floats", "smoothing/noise.py", "return GridNoise(float(sigma), int(levels))", "return FloatNoise(float(sigma), int(levels))", "tests/validity/test_float_leak.py tests/smoothing"),
     Bug("batch mates not checked", "smoothing/checks.py", "    for kept in (0, 1):", "    for kept in ():", "tests/engine/test_run.py -k void"),
     Bug("threads not tried", "smoothing/checks.py", "with ThreadPoolExecutor(workers) as pool:", "with ThreadPoolExecutor(1) as pool:", "tests/engine/test_run.py -k threads"),
-    Bug("evaluation mode forgotten", "smoothing/network.py", "module.eval().to(device)", "module.to(device)", "tests/engine/test_run.py -k training_mode"),
+    Bug("evaluation mode forgotten", "smoothing/network.py", "module.eval().to(self.device)", "module.to(self.device)", "tests/engine/test_run.py -k training_mode"),
     Bug("resume draws the batch after the missing one", "engine/plan.py", "            yield number\n", "            yield min(number + 1, self.batches - 1)\n", "tests/engine/test_plan.py tests/engine/test_run.py"),
     Bug("a kill between commits counts a batch twice", "engine/plan.py", "if all(stored):", "if any(stored) and number % 7:", "tests/engine/test_plan.py tests/engine/test_kill.py"),
     Bug("rows committed in halves", "runlog/store.py", "with sqlite_errors(self.directory), self._connection:\n            self._connection.executemany", "with sqlite_errors(self.directory):\n            self._connection.isolation_level = None\n            self._connection.executemany", "tests/runlog/test_store.py"),
