@@ -8,23 +8,19 @@ from typing import Annotated
 
 import typer
 
+from smoothcert.cli import options
 from smoothcert.cli.reading import read_runs
 from smoothcert.cli.terminal import say
 from smoothcert.errors import UnknownName
 
 
 def export(
-    runs: Annotated[
-        list[str], typer.Argument(help="Run directories, or directories holding runs.", show_default=False)
-    ],
+    runs: options.RunDirectories,
     output: Annotated[str, typer.Option("--format", help="tsv (the field's log) or json.")] = "tsv",
     out: Annotated[Path, typer.Option("--out", help="Directory to write into, one file a run.")] = Path(
         "export"
     ),
-    alpha: Annotated[
-        float | None,
-        typer.Option("--alpha", help="Read at another alpha (post hoc).", show_default="the run's"),
-    ] = None,
+    alpha: options.ReadAlpha = None,
 ) -> None:
     """Write a line an image: idx, label, predict (-1: abstained), radius (rounded down), correct, time.
 

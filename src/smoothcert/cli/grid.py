@@ -43,7 +43,7 @@ def grid(
     flags = {"data": data, "classifier": classifier, "denoiser": denoiser, "seed": seed, "device": device}
     settings = settle("grid", None, flags)
     names = tuple(name.strip() for name in samplers.split(","))
-    paths = (out.with_suffix(".png"), out.with_suffix(".svg"))
+    paths = options.both_pictures(out)
     written = draw(settings, sigma=sigma, images=images, samplers=names, paths=paths)
     say(f"wrote {', '.join(str(path) for path in written)}")
 

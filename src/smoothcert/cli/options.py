@@ -87,6 +87,17 @@ Runs = Annotated[
     ),
 ]
 
+RunDirectories = Annotated[
+    list[str], typer.Argument(help="Run directories, or directories holding runs.", show_default=False)
+]
+ReadAlpha = Annotated[
+    float | None,
+    typer.Option("--alpha", help="Read at another alpha; marked post hoc.", show_default="the run's"),
+]
+LogSigma = Annotated[
+    float | None, typer.Option("--sigma", help="Sigma of TSV logs that do not say it.", show_default=False)
+]
+
 _DEFAULTS: dict[str, Any] = {
     "data": DEMO_DATA,
     "classifier": "digits",
@@ -159,6 +170,13 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     values["device"] = _device(values["device"])
     values["out"] = Path(values["out"] if "out" in given else default_directory(task, chosen))
     return Settings(**values)
+
+
+def both_pictures(out: Path) -> tuple[Path, Path]:
+    """The PNG and the SVG that ``--out`` asks for; another ending is refused."""
+    if out.suffix.lower() not in (".png", ".svg", ""):
+        raise InvalidInput(f"--out {out}", "pictures are PNG and SVG", f"Write --out {out.stem}.png")
+    return out.with_suffix(".png"), out.with_suffix(".svg")
 
 
 def default_directory(task: str, chosen: dict[str, Any]) -> str:

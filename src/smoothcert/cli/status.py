@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from smoothcert.cli import options
 
 
 def status(
-    runs: Annotated[
-        list[str], typer.Argument(help="Run directories, or directories holding runs.", show_default=False)
-    ],
+    runs: options.RunDirectories,
     as_json: options.Json = False,
 ) -> None:
     """Show images and draws done, speed, time left and accuracy so far of each run. Needs no torch.

@@ -32,14 +32,8 @@ def table(
             show_default=False,
         ),
     ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option("--alpha", help="Read at another alpha; marked post hoc.", show_default="the run's"),
-    ] = None,
-    sigma: Annotated[
-        float | None,
-        typer.Option("--sigma", help="Sigma of TSV logs that do not say it.", show_default=False),
-    ] = None,
+    alpha: options.ReadAlpha = None,
+    sigma: options.LogSigma = None,
     output: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "auto",
     single_draw: Annotated[
         bool,

@@ -13,9 +13,7 @@ from smoothcert.errors import VerificationFailed
 
 
 def verify(
-    runs: Annotated[
-        list[str], typer.Argument(help="Run directories, or directories holding runs.", show_default=False)
-    ],
+    runs: options.RunDirectories,
     alpha: Annotated[
         float | None,
         typer.Option(

@@ -132,7 +132,7 @@ class Job:
         spec = self.specification
         writer = create_or_resume(self.directory, spec, self.rows, environment())
         try:
-            done = merge(row for row, _ in writer.tallies())
+            done = merge(writer.checked_tallies())
             write_configuration(self.directory, spec)
             running = Running(spec, {row.example: row.label for row in self.rows}, done)
             title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
