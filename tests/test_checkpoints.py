@@ -10,11 +10,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from smoothcert.checkpoints import embedded, hashes, load_safetensors, read_card, read_config, sha256
+from smoothcert.checkpoints import (
+    embedded,
+    hashes,
+    load_safetensors,
+    load_state,
+    read_card,
+    read_config,
+    sha256,
+)
 from smoothcert.errors import CheckpointError, UnknownName
 
 SHIPPED = ("digits-classifier", "digits-denoiser")
@@ -170,3 +179,81 @@ def test_importing_the_module_imports_neither_torch_nor_safetensors() -> None:
     command = [sys.executable, "-c", "import json; " + code]
     modules = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert not {"torch", "safetensors", "numpy"} & set(modules)
+
+
+class _Bomb:
+    """What a malicious checkpoint looks like: unpickling it calls a function of the attacker's choice."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return Path.touch, (self.witness,)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("wrap", ["zip", "legacy", "bare"])
+def test_a_checkpoint_with_code_in_it_is_refused_and_never_executed(tmp_path: Path, wrap: str) -> None:
+    witness, path = tmp_path / "executed", tmp_path / "model.pt"
+    bomb = {"state_dict": {"w": torch.zeros(2)}, "payload": _Bomb(witness)}
+    if wrap == "bare":
+        path.write_bytes(pickle.dumps(bomb))
+    else:
+        torch.save(bomb, path, _use_new_zipfile_serialization=wrap == "zip")
+    with pytest.raises(CheckpointError, match="nothing in it was executed"):
+        load_state(path)
+    assert not witness.exists()
+    with open(path, "rb") as file:  # the plant is live: an ordinary load does run it
+        torch.load(file, weights_only=False) if wrap != "bare" else pickle.load(file)
+    assert witness.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".th", ".safetensors", ".npz"])
+def test_every_published_kind_of_weight_file_gives_the_same_tensors(tmp_path: Path, suffix: str) -> None:
+    state = {"conv.weight": torch.randn(2, 3, 3, 3), "conv.bias": torch.arange(2.0)}
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, path)
+    elif suffix == ".npz":
+        np.savez(path, **{name: value.numpy() for name, value in state.items()})
+    elif suffix == ".th":  # as data-parallel training scripts publish it
+        torch.save(
+            {"state_dict": {f"module.{name}": v for name, v in state.items()}, "best_prec1": 91.7}, path
+        )
+    else:
+        torch.save(state, path)
+    found = load_state(path)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".npz"])
+@pytest.mark.parametrize("kept", [0, 3, 100, -20])
+def test_a_truncated_weight_file_of_any_kind_is_refused(tmp_path: Path, suffix: str, kept: int) -> None:
+    path = tmp_path / f"model{suffix}"
+    state = {"w": torch.randn(64)}
+    if suffix == ".pt":
+        torch.save(state, path)
+    elif suffix == ".npz":
+        np.savez(path, w=state["w"].numpy())
+    else:
+        save_file(state, path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError):
+        load_state(path)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"a": 1}, [1, 2], torch.zeros(2), {"state_dict": {1: torch.zeros(1)}}]
+)
+def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="no state dict"):
+        load_state(tmp_path / "x.pt")
+
+
+def test_object_arrays_in_npz_are_refused(tmp_path: Path) -> None:
+    witness = tmp_path / "executed"
+    np.savez(tmp_path / "x.npz", w=np.array([_Bomb(witness)], dtype=object))
+    with pytest.raises(CheckpointError):
+        load_state(tmp_path / "x.npz")
+    assert not witness.exists()

@@ -10,7 +10,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import pickle
+import re
 import sys
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +141,68 @@ def load_safetensors(path: str | Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError, ValueError) as error:
         raise _pickled(path) if _is_pickle(Path(path)) else _unreadable(path, error) from error
     return tensors
+
+
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of any weight file people publish, on the CPU, without running anything in it.
+
+    ``.safetensors``; ``.npz`` (plain arrays); a torch file (``.pt``, ``.pth``, ``.th``, ``.bin``, ...), read
+    by torch's restricted unpickler. A state found below ``state_dict`` or ``model`` is taken out, and the
+    prefix ``module.`` of data-parallel training removed.
+
+    Raises:
+        CheckpointError: missing, truncated, corrupt, no state dict, or a file with code in it, which is
+            refused and not executed.
+    """
+    kind = Path(path).suffix.lower()
+    if kind == ".safetensors":
+        return load_safetensors(path)
+    content = _arrays(path) if kind == ".npz" else _torch_file(path)
+    for key in ("state_dict", "model"):
+        inner = content.get(key) if isinstance(content, Mapping) else None
+        content = inner if isinstance(inner, Mapping) else content
+    if not isinstance(content, Mapping) or not content or not _all_tensors(content):
+        why = "it holds no state dict (tensors by name)"
+        raise CheckpointError(f"weights {str(path)!r}", why, "Save model.state_dict()")
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _all_tensors(content: Mapping[Any, Any]) -> bool:
+    from torch import Tensor
+
+    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+
+
+def _arrays(path: str | Path) -> dict[str, Tensor]:
+    import numpy as np
+    import torch
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: torch.from_numpy(stored[name]) for name in stored.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _unreadable(path, error) from error
+
+
+def _torch_file(path: str | Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not _is_pickle(Path(path)):
+            raise _unreadable(path, error) from error
+        raise _with_code(path, error) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _with_code(path: str | Path, error: Exception) -> CheckpointError:
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    asks = f" (it asks for {named[1]})" if named else ""
+    why = f"it is a pickle that would run code or is damaged{asks}; nothing in it was executed"
+    instead = "Save the model's state_dict() alone, with torch.save or as safetensors, where you trust it"
+    return CheckpointError(f"weights {str(path)!r}", why, instead)
 
 
 def _is_pickle(path: Path) -> bool:
