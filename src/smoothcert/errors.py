@@ -52,6 +52,10 @@ class CheckpointError(SmoothcertError):
     """Weights that are missing, corrupt, of another architecture, or not what their card says."""
 
 
+class DataError(SmoothcertError):
+    """Files of a data set that are missing, damaged, or not what their format or their name promises."""
+
+
 class UnsoundModel(SmoothcertError):
     """A model for which no certificate can hold, such as one whose answers depend on batch mates."""
 

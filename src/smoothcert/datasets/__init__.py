@@ -1,29 +1,47 @@
 """Images to certify and to train on: named data sets, slices of them, and arrays in memory.
 
-Numpy only, no torch. An example keeps its position in the full split whatever the slice, because that index
-names its noise streams and its line in the field's logs.
+Numpy and Pillow only, no torch. An example keeps its position in the full split whatever the slice, because
+that index names its noise streams and its line in the field's logs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from smoothcert.checkpoints import from_import
 from smoothcert.datasets.arrays import ArrayDataset, Subset
+from smoothcert.datasets.cifar import SPLITS as TEST_AND_TRAIN
+from smoothcert.datasets.cifar import cifar10, cifar100
 from smoothcert.datasets.digits import SPLITS, digits
 from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.protocols import Dataset
 
-__all__ = ["ArrayDataset", "Subset", "digits", "load"]
+__all__ = ["ArrayDataset", "Subset", "cifar10", "cifar100", "digits", "load"]
 
-_LOADERS: Mapping[str, tuple[Callable[[str], Dataset], tuple[str, ...]]] = {"digits": (digits, SPLITS)}
-_NAME = re.compile(r"(?P<data>[^:\[\]]+)(:(?P<split>[^:\[\]]+))?(\[(?P<slice>[^\[\]]*)\])?")
+
+class _Published(NamedTuple):
+    """A data set with a name of its own: how a split is read from a root folder, and which there are."""
+
+    read: Callable[[str, str | Path | None], Dataset]
+    splits: tuple[str, ...]
+
+
+_PUBLISHED: Mapping[str, _Published] = {
+    "digits": _Published(lambda split, _root: digits(split), SPLITS),
+    "cifar10": _Published(lambda split, root: cifar10(split, root=root), TEST_AND_TRAIN),
+    "cifar100": _Published(lambda split, root: cifar100(split, root=root), TEST_AND_TRAIN),
+}
+_FORMS = ("python:MODULE:NAME",)
+_SLICED = re.compile(r"(?P<data>.*?)(\[(?P<slice>[^\[\]]*)\])?", re.DOTALL)
+_NAME = re.compile(r"(?P<data>[^:\[\]]+)(:(?P<split>[^:\[\]]+))?")
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
-def load(name: str) -> Dataset:
-    """Find a data set by name: ``"digits"`` (its first split), ``"digits:train"``, ``"digits:test[::5]"``.
+def load(name: str, *, root: str | Path | None = None) -> Dataset:
+    """Find a data set by name: ``"cifar10"`` (first split), ``"cifar10:train"``, ``"cifar10:test[::20]"``.
 
     ``"python:module:attribute"`` imports a data set of your own, or a function that makes one. Call it by
     that name too (``ArrayDataset(..., name="python:module:attribute")``), then a run can be repeated from its
@@ -32,17 +50,21 @@ def load(name: str) -> Dataset:
     The part in brackets is a Python slice, so ``[:100]`` is the first hundred images and ``[::5]`` every
     fifth; the examples keep their index in the split.
 
+    Args:
+        name: the data set, its split, and a slice of it.
+        root: the folder its files lie in; by default ``SMOOTHCERT_DATA`` of the environment, else
+            ``~/.cache/smoothcert/data``.
+
     Raises:
         UnknownName: no such data set or split.
-        InvalidInput: a slice that cannot be read, or selects nothing.
+        InvalidInput: a name or slice that cannot be read, or selects nothing.
+        DataError: its files are missing or damaged.
     """
     if name.startswith("python:"):
         return _imported(name)
-    parts = _NAME.fullmatch(name.strip())
-    if parts is None:
-        why = "a data set is written name, name:split or name:split[start:stop:step]"
-        raise InvalidInput(f"data set {name!r}", why, 'Write for instance "digits:test[::5]"')
-    dataset = _split(parts["data"], parts["split"])
+    parts = _SLICED.fullmatch(name.strip())
+    assert parts is not None  # the pattern matches any text
+    dataset = _split(parts["data"], root)
     return dataset if parts["slice"] is None else _sliced(dataset, parts["slice"])
 
 
@@ -56,13 +78,18 @@ def _imported(name: str) -> Dataset:
     return made
 
 
-def _split(data: str, split: str | None) -> Dataset:
-    if data not in _LOADERS:
-        raise UnknownName.among("data set", data, _LOADERS)
-    loader, splits = _LOADERS[data]
-    if split is not None and split not in splits:
-        raise UnknownName.among(f"split of {data}", split, splits)
-    return loader(split or splits[0])
+def _split(name: str, root: str | Path | None) -> Dataset:
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        why = "a data set is written name, name:split or name:split[start:stop:step]"
+        raise InvalidInput(f"data set {name!r}", why, 'Write for instance "digits:test[::5]"')
+    data, split = parts["data"], parts["split"]
+    if data not in _PUBLISHED:
+        raise UnknownName.among("data set", data, (*_PUBLISHED, *_FORMS))
+    published = _PUBLISHED[data]
+    if split is not None and split not in published.splits:
+        raise UnknownName.among(f"split of {data}", split, published.splits)
+    return published.read(split or published.splits[0], root)
 
 
 def _sliced(dataset: Dataset, text: str) -> Subset:

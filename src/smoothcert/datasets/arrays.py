@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class ArrayDataset:
         name: how logs and examples name this data set.
         classes: the class names; by default "0", "1", ... up to the largest label.
         source: where the images come from and under which licence, for the cards of models trained on them.
+        data_dir: the folder that must be named to find them again (``datasets.load(..., root=data_dir)``).
 
     Raises:
         InvalidInput: wrong shape, type or range, a NaN, or labels that do not fit the images or classes.
@@ -38,11 +40,12 @@ class ArrayDataset:
         name: str = "arrays",
         classes: Sequence[str] | None = None,
         source: str = "",
+        data_dir: Path | None = None,
     ) -> None:
         self._images = _checked_images(np.asarray(images), levels)
         self._labels = _checked_labels(np.asarray(labels), len(self._images))
         self._classes = _checked_classes(self._labels, classes)
-        self._levels, self._name, self._source = levels, name, source
+        self._levels, self._name, self._source, self._data_dir = levels, name, source, data_dir
 
     @property
     def name(self) -> str:
@@ -69,6 +72,11 @@ class ArrayDataset:
     def source(self) -> str:
         """Origin and licence of the images; empty where unknown."""
         return self._source
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder that must be named to find the images again; ``None`` where their name is enough."""
+        return self._data_dir
 
     def __len__(self) -> int:
         return len(self._images)
@@ -113,6 +121,17 @@ class Subset:
     def classes(self) -> tuple[str, ...]:
         """Class names of the full data set, present here or not."""
         return self.dataset.classes
+
+    @property
+    def source(self) -> str:
+        """Origin and licence of the full data set; empty where unknown."""
+        return str(getattr(self.dataset, "source", ""))
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder that must be named to find the full data set again, if any."""
+        found: Path | None = getattr(self.dataset, "data_dir", None)
+        return found
 
     def __len__(self) -> int:
         return len(self.positions)
