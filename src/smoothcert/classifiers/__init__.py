@@ -12,13 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from smoothcert import checkpoints
-from smoothcert.classifiers import convnet
+from smoothcert.classifiers import convnet, plain
 from smoothcert.classifiers.callable import CallableClassifier
 from smoothcert.classifiers.convnet import ConvNet, ConvNetConfig
+from smoothcert.classifiers.pretrained import PretrainedClassifier
 from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.protocols import Classifier, named
 
-__all__ = ["CallableClassifier", "ConvNet", "ConvNetConfig", "load"]
+__all__ = ["CallableClassifier", "ConvNet", "ConvNetConfig", "PretrainedClassifier", "load"]
 
 _EMBEDDED = {"digits": "digits-classifier"}
 _IMPORT = "python:"
@@ -39,7 +40,7 @@ def load(source: str | Path | Callable[[Tensor], Any]) -> Classifier:
     if isinstance(source, str):
         return named(_named(source), source)
     if isinstance(source, Path):
-        return named(convnet.load(source), str(source))
+        return named(_directory(source), str(source))
     return _wrapped(source)
 
 
@@ -48,15 +49,24 @@ def _named(name: str) -> Classifier:
         return convnet.load(checkpoints.embedded(_EMBEDDED[name]))
     if name.startswith(_IMPORT):
         return _wrapped(checkpoints.from_import(name.removeprefix(_IMPORT)), name)
+    if name.partition(":")[0] in plain.ARCHITECTURES:
+        return plain.load(name)
     if name and Path(name).is_dir():
-        return convnet.load(name)
+        return _directory(Path(name))
     known = [*_EMBEDDED, f"{_IMPORT}module:attribute", "a directory with config.json and model.safetensors"]
     raise UnknownName.among("classifier", name, known)
 
 
+def _directory(directory: Path) -> Classifier:
+    config = checkpoints.read_config(directory / "config.json")
+    if config.get("architecture") in plain.ARCHITECTURES:
+        return plain.load_directory(directory)
+    return convnet.load(directory)
+
+
 def _wrapped(source: Any, name: str | None = None) -> Classifier:
-    if isinstance(source, CallableClassifier | ConvNet):
-        return source.eval() if isinstance(source, ConvNet) else source
+    if isinstance(source, CallableClassifier | ConvNet | PretrainedClassifier):
+        return source if isinstance(source, CallableClassifier) else source.eval()
     if isinstance(source, type):
         why = "it is a class, and calling it would build a model, not classify images"
         raise InvalidInput(f"classifier {source.__name__}", why, "Give an instance of it")

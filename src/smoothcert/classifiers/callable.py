@@ -47,18 +47,19 @@ class CallableClassifier:
         """
         if isinstance(self.function, nn.Module) and any(part.training for part in self.function.modules()):
             self.function.eval()
-        return _checked(_tensor(self.function(images)), len(images), self.source)
+        return checked(unwrapped(self.function(images)), len(images), self.source)
 
     def __repr__(self) -> str:
         return f"CallableClassifier({self.source})"
 
 
-def _tensor(output: Any) -> Any:
-    """Hugging Face models return an object that holds the scores as ``logits``."""
+def unwrapped(output: Any) -> Any:
+    """The scores of an answer; Hugging Face models return an object that holds them as ``logits``."""
     return getattr(output, "logits", output)
 
 
-def _checked(output: Any, batch: int, name: str) -> Tensor:
+def checked(output: Any, batch: int, name: str) -> Tensor:
+    """An answer that is scores ``(B, classes)`` or labels ``(B,)``; ``ModelOutputError`` for others."""
     wanted = f"scores ({batch}, classes) or integer labels ({batch},)"
     if not isinstance(output, Tensor):
         found = f"classifier {name} returned {type(output).__name__}"
