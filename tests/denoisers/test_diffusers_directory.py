@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from smoothcert.denoisers import DiffusionDenoiser, diffusers, load
@@ -112,12 +113,119 @@ def test_a_bare_network_needs_a_schedule(saved: Path) -> None:
     assert (read.schedule, read.prediction) == (CosineSchedule(1000), "v")
 
 
-def test_pickled_weights_are_refused(saved: Path) -> None:
-    weights = saved / "unet" / diffusers.WEIGHTS
-    torch.save({}, saved / "unet" / "diffusion_pytorch_model.bin")
+class Trap:
+    """Pickled, it writes a file when it is opened."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.witness,)
+
+
+def test_torch_weights_are_read_without_running_anything_in_them(saved: Path, tmp_path: Path) -> None:
+    weights, witness = saved / "unet" / diffusers.WEIGHTS, tmp_path / "witness"
+    whole = load(saved)
+    state = load_file(weights)
     weights.unlink()
-    with pytest.raises(CheckpointError, match="pickle runs code"):
-        diffusers.load(saved)
+    torch.save(state, saved / "unet" / diffusers.PICKLED)
+    with torch.no_grad():
+        assert torch.equal(load(saved)(noisy(), 0.5), whole(noisy(), 0.5))
+    torch.save({"weight": Trap(witness)}, saved / "unet" / diffusers.PICKLED)
+    with pytest.raises(CheckpointError, match="nothing in it was executed"):
+        load(saved)
+    assert not witness.exists()
+
+
+def test_settings_beside_the_weights_are_read_as_well(saved: Path, tmp_path: Path) -> None:
+    """The layout of google/ddpm-cifar10-32 and its time: no folders, and older names of the attention layers."""
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("AttnDownBlock2D",), "up_block_types": ("AttnUpBlock2D",)}
+    made = LIBRARY.UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), norm_num_groups=4, **blocks
+    ).eval()
+    made.save_pretrained(tmp_path / "old")
+    LIBRARY.DDPMScheduler(prediction_type="sample").save_pretrained(tmp_path / "old")
+    path = tmp_path / "old" / diffusers.WEIGHTS
+    older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(path)
+    for new, old in older.items():
+        state = {name.replace(new, old): tensor for name, tensor in state.items()}
+    save_file(state, path)
+    read = load(tmp_path / "old")
+    assert isinstance(read, DiffusionDenoiser)
+    assert read.prediction == "x0"
+    with torch.no_grad():
+        same = DiffusionDenoiser(made, beta_schedule("linear"), prediction="x0")
+        assert torch.equal(read(noisy(), 0.5), same(noisy(), 0.5))
+
+
+@pytest.mark.parametrize(
+    "table", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "trained_betas"]
+)
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        "DDPMScheduler",
+        "DDIMScheduler",
+        "DPMSolverMultistepScheduler",
+        "PNDMScheduler",
+        "EulerDiscreteScheduler",
+    ],
+)
+def test_every_scheduler_of_diffusers_means_the_same_table(
+    tmp_path: Path, scheduler: str, prediction: str, table: str
+) -> None:
+    listed = torch.linspace(0.001, 0.03, 50).double().numpy()
+    given = {"trained_betas": listed.tolist()} if table == "trained_betas" else {"beta_schedule": table}
+    try:
+        theirs = getattr(LIBRARY, scheduler)(num_train_timesteps=50, prediction_type=prediction, **given)
+    except (NotImplementedError, TypeError, ValueError):
+        pytest.skip(f"{scheduler} knows no {table}, {prediction}")
+    theirs.save_pretrained(tmp_path / "scheduler")
+    config = json.loads((tmp_path / "scheduler" / diffusers.SCHEDULER).read_text())
+    schedule = Schedule.from_diffusers(config)
+    if hasattr(theirs, "alphas_cumprod"):
+        expected = theirs.alphas_cumprod.double()
+        found = torch.tensor([schedule.alpha_bar(t) for t in range(50)], dtype=torch.float64)
+        torch.testing.assert_close(found, expected, rtol=2e-5, atol=1e-8)
+    assert DiffusionDenoiser(nn.Identity(), schedule, prediction=config["prediction_type"]).prediction in (
+        "epsilon",
+        "x0",
+        "v",
+    )
+
+
+@pytest.mark.parametrize(
+    "setting", [{"class_embed_type": "timestep"}, {"num_class_embeds": 10}, {"center_input_sample": True}]
+)
+def test_networks_that_want_more_than_an_image_are_refused(saved: Path, setting: dict[str, Any]) -> None:
+    path = saved / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | setting))
+    with pytest.raises(InvalidInput, match=r"label|\[-1, 1\]"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["FlowMatchEulerDiscreteScheduler", "ScoreSdeVeScheduler", "continuous"]
+)
+def test_schedulers_whose_noise_means_something_else_are_refused(saved: Path, scheduler: str) -> None:
+    if scheduler == "continuous":
+        theirs = LIBRARY.EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction")
+    else:
+        theirs = getattr(LIBRARY, scheduler)()
+    theirs.save_pretrained(saved / "scheduler")
+    with pytest.raises(InvalidInput, match="noise levels mean something else"):
+        load(saved)
+
+
+def test_images_that_do_not_fit_are_refused_in_words(saved: Path) -> None:
+    read = load(saved)
+    with pytest.raises(InvalidInput, match="RGB"):
+        read(torch.rand(2, 3, 8, 8), 0.5)
+    with pytest.raises(InvalidInput, match="multiples of 2"):
+        read(torch.rand(2, 1, 9, 8), 0.5)
 
 
 def test_damaged_and_foreign_directories_are_refused(saved: Path, tmp_path: Path) -> None:

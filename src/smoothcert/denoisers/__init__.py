@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from smoothcert.checkpoints import embedded, from_import
-from smoothcert.denoisers import diffusers
+from smoothcert.checkpoints import embedded, from_import, read_config
+from smoothcert.denoisers import diffusers, edm
 from smoothcert.denoisers.callable import CallableDenoiser
 from smoothcert.denoisers.diffusion import DiffusionDenoiser
 from smoothcert.denoisers.gaussian import GaussianDenoiser
@@ -91,8 +91,15 @@ def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:
         return _from_python(text)
     directory = Path(text.removeprefix("diffusers:"))
     if text.startswith("diffusers:") or directory.is_dir():
-        return diffusers.load(directory)
+        return _from_directory(directory)
     raise UnknownName.among("denoiser", text, NAMES)
+
+
+def _from_directory(directory: Path) -> DiffusionDenoiser:
+    config = directory / "config.json"
+    if config.exists() and read_config(config).get("_class_name") == edm.RESIDUAL_UNET:
+        return edm.load_residual_unet(directory)
+    return diffusers.load(directory)
 
 
 def _from_python(text: str) -> DescribedDenoiser:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from smoothcert.diffusion.prediction import canonical, clean_estimate
+from smoothcert.denoisers.takes import Takes
+from smoothcert.diffusion.closed_form import EdmSchedule
+from smoothcert.diffusion.preconditioning import EdmPreconditioning, Preconditioning, VariancePreserving
 from smoothcert.diffusion.samplers import OneShot, Sampler
 from smoothcert.diffusion.schedule import Schedule
 from smoothcert.errors import InvalidInput
@@ -22,17 +23,21 @@ class DiffusionDenoiser:
     """D(noisy, sigma): a network with its schedule, its prediction type and a sampler.
 
     The noise that arrives is exactly N(0, sigma^2) on [0, 1], so exactly N(0, (2 sigma)^2) on the model's
-    scale. The network sees (2 noisy - 1) / sqrt(1 + 4 sigma^2) and the continuous time of 2 sigma; neither
-    is rounded to a step of the schedule.
+    scale. The network sees (2 noisy - 1) / sqrt(1 + 4 sigma^2), or what its preconditioning makes of it, and
+    the continuous time of 2 sigma; neither is rounded to a step of the schedule.
 
     Args:
         network: ``(x_t (B, C, H, W), times (B,)) -> (B, C, H, W)``, or an object with such a tensor in
             ``sample``; usually an ``nn.Module``.
         schedule: the noise schedule the network was trained on.
-        prediction: ``epsilon``, ``x0`` or ``v``, or diffusers' name for it.
+        prediction: ``epsilon``, ``x0`` or ``v``, or diffusers' name for it; or a whole ``Preconditioning``.
         sampler: how often the network is asked.
         clamp: confine estimates to images. Off only to check a linear model against theory.
         source: the name it was loaded by; not part of ``describe()``, as weights do not change by moving.
+        takes: the images the network was built for; others are refused before it is asked.
+
+    Raises:
+        InvalidInput: EDM preconditioning with a schedule that is not EDM's.
     """
 
     def __init__(
@@ -40,17 +45,27 @@ class DiffusionDenoiser:
         network: nn.Module | Callable[[Tensor, Tensor], object],
         schedule: Schedule,
         *,
-        prediction: str = "epsilon",
+        prediction: str | Preconditioning = "epsilon",
         sampler: Sampler = _ONE_SHOT,
         clamp: bool = True,
         source: str | None = None,
+        takes: Takes | None = None,
     ) -> None:
         self.network = network
         self.schedule = schedule
-        self.prediction = canonical(prediction)
+        self.preconditioning = VariancePreserving(prediction) if isinstance(prediction, str) else prediction
         self.sampler = sampler
         self.clamp = clamp
         self.source = source
+        self.takes = takes
+        if isinstance(self.preconditioning, EdmPreconditioning) and not isinstance(schedule, EdmSchedule):
+            why = "EDM's network is conditioned on ln(sigma)/4, not on a step of a table"
+            raise InvalidInput(f"EDM preconditioning with schedule {schedule.name!r}", why, "Use EdmSchedule")
+
+    @property
+    def prediction(self) -> str:
+        """``epsilon``, ``x0``, ``v`` or ``edm``."""
+        return self.preconditioning.name
 
     @property
     def stochastic(self) -> bool:
@@ -78,6 +93,8 @@ class DiffusionDenoiser:
                 "a denoiser works on floating-point (B, C, H, W)",
                 "Divide grey levels by their maximum and add a batch dimension",
             )
+        if self.takes is not None:
+            self.takes.check(noisy)
         clean = self.sampler(self._estimate, self.schedule, 2 * noisy - 1, 2 * sigma, draws)
         image = (clean + 1) / 2
         return image.clamp(0, 1) if self.clamp else image
@@ -91,10 +108,11 @@ class DiffusionDenoiser:
         return DiffusionDenoiser(
             self.network,
             self.schedule,
-            prediction=self.prediction,
+            prediction=self.preconditioning,
             sampler=sampler,
             clamp=self.clamp,
             source=self.source,
+            takes=self.takes,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -102,20 +120,20 @@ class DiffusionDenoiser:
         return {
             "kind": "diffusion",
             "schedule": self.schedule.describe(),
-            "prediction": self.prediction,
+            **self.preconditioning.describe(),
             "sampler": self.sampler.describe(),
             "clamp": self.clamp,
         }
 
     def _estimate(self, z: Tensor, sigma: float) -> Tensor:
-        x_t = z / math.sqrt(1 + sigma**2)
+        shown = self.preconditioning.shown(z, sigma)
         time = self.schedule.condition(self.schedule.time_of(sigma))
         # A float tensor: UNet2DModel truncates a Python float to an integer. Never below single precision,
         # where a large time would be rounded to a multiple of 8.
         precision = torch.promote_types(z.dtype, torch.float32)
         times = torch.full((len(z),), time, dtype=precision, device=z.device)
-        output = self.network(x_t.to(self._network_dtype(z)), times)
-        return clean_estimate(output, x_t, sigma, prediction=self.prediction, clamp=self.clamp)
+        output = self.network(shown.to(self._network_dtype(z)), times)
+        return self.preconditioning.clean(output, shown, sigma, clamp=self.clamp)
 
     def _network_dtype(self, z: Tensor) -> torch.dtype:
         if isinstance(self.network, nn.Module):

@@ -51,7 +51,7 @@ def clean_estimate(
         ModelOutputError: an output of any other shape, or no tensor at all.
         UnknownName: an unknown prediction.
     """
-    raw = _mean_channels(output, x_t)
+    raw = mean_channels(output, x_t)
     kind = canonical(prediction)
     scale = math.sqrt(1 + sigma**2)
     if kind == "epsilon":
@@ -60,10 +60,20 @@ def clean_estimate(
         clean = (x_t - sigma * raw) / scale
     else:
         clean = raw
-    return clean.clamp(-1, 1) + 0 * clean if clamp else clean
+    return confined(clean) if clamp else clean
 
 
-def _mean_channels(output: object, x_t: Tensor) -> Tensor:
+def confined(clean: Tensor) -> Tensor:
+    """Images in [-1, 1]; NaN wherever they were not finite."""
+    return clean.clamp(-1, 1) + 0 * clean
+
+
+def mean_channels(output: object, x_t: Tensor) -> Tensor:
+    """A network's answer without its learned variance, in the type of what it was shown.
+
+    Raises:
+        ModelOutputError: an output of any other shape than ``clean_estimate`` takes, or no tensor at all.
+    """
     raw = getattr(output, "sample", output)
     if not isinstance(raw, Tensor):
         raise ModelOutputError(

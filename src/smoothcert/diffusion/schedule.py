@@ -152,10 +152,11 @@ class Schedule(ABC):
             )
         if config.get("trained_betas") is not None:
             return TableSchedule.from_betas(config["trained_betas"])
-        if "_class_name" in config and "beta_schedule" not in config:
+        continuous = config.get("timestep_type") == "continuous"  # conditioned on ln(sigma)/4, not on t
+        if continuous or ("_class_name" in config and "beta_schedule" not in config):
             raise InvalidInput(
-                f"a scheduler of class {config['_class_name']}",
-                "its configuration has no betas, so its noise levels mean something else",
+                f"a scheduler of class {config.get('_class_name')}",
+                "its times are not steps of a table of betas, so its noise levels mean something else",
                 "Give the schedule yourself, with schedule=",
             )
         return beta_schedule(
