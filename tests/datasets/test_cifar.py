@@ -184,7 +184,7 @@ def test_a_truncated_binary_batch_is_refused(lost: int, cifar: Path, tmp_path: P
     folder = tmp_path / "cifar-10-batches-bin"
     shutil.copytree(cifar / folder.name / folder.name, folder)
     (folder / "test_batch.bin").write_bytes(binary_batch(batch)[:-lost])
-    with pytest.raises(DataError, match="records of 3073|9999 images"):
+    with pytest.raises(DataError, match=r"records of 3073|9999 images"):
         load("cifar10", root=tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_a_damaged_archive_is_refused(how: str, cifar: Path, tmp_path: Path) -> 
         archive.write_bytes(b"<html>not found</html>")
     if how == "without the batch":
         archive.write_bytes((cifar / "cifar-100-binary-packed" / "cifar-100-binary.tar.gz").read_bytes())
-    with pytest.raises(DataError, match="cannot be read|does not hold"):
+    with pytest.raises(DataError, match=r"cannot be read|does not hold"):
         load("cifar10", root=tmp_path)
 
 

@@ -13,26 +13,30 @@ from typing import NamedTuple
 
 from smoothcert.checkpoints import from_import
 from smoothcert.datasets.arrays import ArrayDataset, Subset
-from smoothcert.datasets.cifar import SPLITS as TEST_AND_TRAIN
 from smoothcert.datasets.cifar import cifar10, cifar100
-from smoothcert.datasets.digits import SPLITS, digits
+from smoothcert.datasets.digits import digits
+from smoothcert.datasets.mnist import mnist
 from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.protocols import Dataset
 
-__all__ = ["ArrayDataset", "Subset", "cifar10", "cifar100", "digits", "load"]
+__all__ = ["ArrayDataset", "Subset", "cifar10", "cifar100", "digits", "load", "mnist"]
+
+
+TEST_AND_TRAIN = ("test", "train")
 
 
 class _Published(NamedTuple):
-    """A data set with a name of its own: how a split is read from a root folder, and which there are."""
+    """A data set with a name of its own: ``read(split, root=..., download=...)``, and its splits."""
 
-    read: Callable[[str, str | Path | None], Dataset]
+    read: Callable[..., Dataset]
     splits: tuple[str, ...]
 
 
 _PUBLISHED: Mapping[str, _Published] = {
-    "digits": _Published(lambda split, _root: digits(split), SPLITS),
-    "cifar10": _Published(lambda split, root: cifar10(split, root=root), TEST_AND_TRAIN),
-    "cifar100": _Published(lambda split, root: cifar100(split, root=root), TEST_AND_TRAIN),
+    "digits": _Published(lambda split, **_: digits(split), TEST_AND_TRAIN),
+    "cifar10": _Published(cifar10, TEST_AND_TRAIN),
+    "cifar100": _Published(cifar100, TEST_AND_TRAIN),
+    "mnist": _Published(mnist, TEST_AND_TRAIN),
 }
 _FORMS = ("python:MODULE:NAME",)
 _SLICED = re.compile(r"(?P<data>.*?)(\[(?P<slice>[^\[\]]*)\])?", re.DOTALL)
@@ -40,7 +44,7 @@ _NAME = re.compile(r"(?P<data>[^:\[\]]+)(:(?P<split>[^:\[\]]+))?")
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
-def load(name: str, *, root: str | Path | None = None) -> Dataset:
+def load(name: str, *, root: str | Path | None = None, download: bool = False) -> Dataset:
     """Find a data set by name: ``"cifar10"`` (first split), ``"cifar10:train"``, ``"cifar10:test[::20]"``.
 
     ``"python:module:attribute"`` imports a data set of your own, or a function that makes one. Call it by
@@ -54,6 +58,7 @@ def load(name: str, *, root: str | Path | None = None) -> Dataset:
         name: the data set, its split, and a slice of it.
         root: the folder its files lie in; by default ``SMOOTHCERT_DATA`` of the environment, else
             ``~/.cache/smoothcert/data``.
+        download: fetch the official archive into the root where the files are missing (CIFAR and MNIST).
 
     Raises:
         UnknownName: no such data set or split.
@@ -64,7 +69,7 @@ def load(name: str, *, root: str | Path | None = None) -> Dataset:
         return _imported(name)
     parts = _SLICED.fullmatch(name.strip())
     assert parts is not None  # the pattern matches any text
-    dataset = _split(parts["data"], root)
+    dataset = _split(parts["data"], root, download)
     return dataset if parts["slice"] is None else _sliced(dataset, parts["slice"])
 
 
@@ -78,7 +83,7 @@ def _imported(name: str) -> Dataset:
     return made
 
 
-def _split(name: str, root: str | Path | None) -> Dataset:
+def _split(name: str, root: str | Path | None, download: bool) -> Dataset:
     parts = _NAME.fullmatch(name)
     if parts is None:
         why = "a data set is written name, name:split or name:split[start:stop:step]"
@@ -89,7 +94,7 @@ def _split(name: str, root: str | Path | None) -> Dataset:
     published = _PUBLISHED[data]
     if split is not None and split not in published.splits:
         raise UnknownName.among(f"split of {data}", split, published.splits)
-    return published.read(split or published.splits[0], root)
+    return published.read(split or published.splits[0], root=root, download=download)
 
 
 def _sliced(dataset: Dataset, text: str) -> Subset:

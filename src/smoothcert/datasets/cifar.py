@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smoothcert.datasets.arrays import ArrayDataset
+from smoothcert.datasets.download import CIFAR, fetch
 from smoothcert.datasets.packed import Place
 from smoothcert.datasets.pickles import read_pickle
 from smoothcert.datasets.places import damaged, missing, root_folder
@@ -111,39 +112,50 @@ _KINDS: Mapping[str, _Kind] = {
 }
 
 
-def cifar10(split: str = "test", *, root: str | Path | None = None) -> ArrayDataset:
+def cifar10(split: str = "test", *, root: str | Path | None = None, download: bool = False) -> ArrayDataset:
     """The 10,000 test or 50,000 training images of CIFAR-10, ``(3, 32, 32)`` uint8 RGB, in official order.
 
     Read once a process; ``Example.index`` is the position in the split.
 
     Args:
         split: ``"test"`` or ``"train"``.
-        root: the folder that holds the archive or its unpacked folder; see ``datasets.load``.
+        root, download: where the files are, and whether to fetch them if not; see ``datasets.load``.
 
     Raises:
         UnknownName: another split. DataError: files that are missing or damaged.
     """
-    return _cifar("cifar10", split, root)
+    return _cifar("cifar10", split, root, download)
 
 
-def cifar100(split: str = "test", *, root: str | Path | None = None) -> ArrayDataset:
+def cifar100(split: str = "test", *, root: str | Path | None = None, download: bool = False) -> ArrayDataset:
     """The 10,000 test or 50,000 training images of CIFAR-100, with its 100 fine labels; see ``cifar10``."""
-    return _cifar("cifar100", split, root)
+    return _cifar("cifar100", split, root, download)
 
 
-def _cifar(kind: str, split: str, directory: str | Path | None) -> ArrayDataset:
+def _cifar(kind: str, split: str, directory: str | Path | None, download: bool) -> ArrayDataset:
     if split not in SPLITS:
         raise UnknownName.among(f"split of {kind}", split, SPLITS)
     root = root_folder(directory)
+    found, looked = _find(kind, split, root.path)
+    if found is None and download:
+        fetch([CIFAR[kind]], root.path)
+        found, looked = _find(kind, split, root.path)
+    if found is None:
+        raise missing(f"{kind}:{split}", looked, downloadable=True)
+    version, place = found
+    return _read(kind, split, version.folder, place, place.stamp(version.files(split)), root.given)
+
+
+def _find(kind: str, split: str, root: Path) -> tuple[tuple[_Version, Place] | None, list[str]]:
+    """The first place that has every file of the split; else where they were looked for."""
     looked = []
-    for version, place in _places(kind, root.path):
+    for version, place in _places(kind, root):
         lacking = place.lacks(version.files(split))
         if not lacking:
-            stamp = place.stamp(version.files(split))
-            return _read(kind, split, version.folder, place, stamp, root.given)
-        incomplete = place.path.is_dir() and place.path != root.path
+            return (version, place), []
+        incomplete = place.path.is_dir() and place.path != root
         looked.append(f"{place.path}" + (f" (without {', '.join(lacking)})" if incomplete else ""))
-    raise missing(f"{kind}:{split}", looked, downloadable=True)
+    return None, looked
 
 
 def _places(kind: str, root: Path) -> list[tuple[_Version, Place]]:
