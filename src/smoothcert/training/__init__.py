@@ -1,4 +1,4 @@
-"""Making networks: small classifiers and diffusion denoisers, from scratch, on one machine.
+"""Making networks: small classifiers and denoisers from scratch, and given ones fine-tuned, on one machine.
 
 Loops run on ``accelerate`` (extra ``[train]``), averaging and learning rates are diffusers'. Every random
 number comes from the seed, so the same seed, versions and thread count give the same weights bit for bit. May
@@ -10,7 +10,18 @@ from __future__ import annotations
 from smoothcert.training.cards import add_figures
 from smoothcert.training.classifier import train_classifier
 from smoothcert.training.denoiser import train_denoiser
-from smoothcert.training.figures import accuracy
+from smoothcert.training.edm import train_edm_denoiser
+from smoothcert.training.figures import accuracy, psnr
+from smoothcert.training.finetune import finetune
 from smoothcert.training.loop import Trained
 
-__all__ = ["Trained", "accuracy", "add_figures", "train_classifier", "train_denoiser"]
+__all__ = [
+    "Trained",
+    "accuracy",
+    "add_figures",
+    "finetune",
+    "psnr",
+    "train_classifier",
+    "train_denoiser",
+    "train_edm_denoiser",
+]

@@ -104,7 +104,7 @@ class _Batches:
         self._generator = generator
         self._order = shuffled_batches(len(data.images), size, generator)
 
-    def loss(self, model: nn.Module, device: torch.device) -> Tensor:
+    def loss(self, model: nn.Module, device: torch.device, _step: int) -> Tensor:
         """Cross-entropy against the blended labels."""
         images, targets = self._draw()
         return functional.cross_entropy(model(images.to(device)), targets.to(device))

@@ -111,7 +111,7 @@ class _Batches:
         self._augment, self._generator = augment, generator
         self._order = shuffled_batches(len(images), size, generator)
 
-    def loss(self, network: nn.Module, device: torch.device) -> Tensor:
+    def loss(self, network: nn.Module, device: torch.device, _step: int) -> Tensor:
         """Mean squared error of the predicted v."""
         clean = 2 * jitter(self._images[next(self._order)], self._augment, self._generator) - 1
         noise = torch.randn(clean.shape, generator=self._generator)

@@ -14,6 +14,8 @@ from smoothcert.training.images import gather
 SIGMAS = (0.25, 0.5, 1.0)
 """The noise levels of the field's tables, on [0, 1] pixels."""
 
+_BATCH = 512
+
 
 def accuracy(
     classifier: Classifier,
@@ -41,9 +43,22 @@ def accuracy(
     with torch.inference_mode():
         for _ in range(draws):
             noisy = data.images + sigma * torch.randn(data.images.shape, generator=generator)
-            seen = noisy if denoiser is None or sigma == 0 else denoiser(noisy, sigma)
-            right += int((_labels(classifier(seen)) == data.labels).sum())
+            for images, labels in zip(
+                torch.split(noisy, _BATCH), torch.split(data.labels, _BATCH), strict=True
+            ):
+                seen = images if denoiser is None or sigma == 0 else denoiser(images, sigma)
+                right += int((_labels(classifier(seen)) == labels).sum())
     return round(100 * right / draws / len(dataset), 2)
+
+
+def psnr(denoiser: Denoiser, dataset: Dataset, *, sigma: float, seed: int = 0) -> float:
+    """Mean over images of the peak signal-to-noise ratio after denoising one draw, in decibels."""
+    clean = gather(dataset).images
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        parts = [denoiser(images, sigma) for images in torch.split(noisy, _BATCH)]
+    errors = (torch.cat(parts).clamp(0, 1) - clean).square().mean((1, 2, 3))
+    return round(float(-10 * errors.log10().mean()), 2)
 
 
 def denoised_accuracies(directory: str | Path, classifier: Classifier, dataset: Dataset) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,39 @@ def shuffled_batches(count: int, size: int, generator: torch.Generator) -> Itera
     while True:
         order = torch.randperm(count, generator=generator)
         yield from order[: count - count % size].view(-1, size)
+
+
+def named_generator(seed: int, purpose: str, number: int) -> torch.Generator:
+    """A generator that is a pure function of its name, so that step 1,000 needs no steps before it."""
+    digest = hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def positions(step: int, count: int, size: int, seed: int) -> Tensor:
+    """Which of ``count`` images a step sees, ``(size,)``: each once a round but for its incomplete rest.
+
+    A pure function of its arguments, unlike ``shuffled_batches``.
+    """
+    a_round = count // size
+    order = torch.randperm(count, generator=named_generator(seed, "order", step // a_round))
+    return order[step % a_round * size :][:size]
+
+
+def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
+    """``(B, C, H, W)``, each image turned left to right with probability one half."""
+    turned = torch.rand(len(images), generator=generator)[:, None, None, None] < 0.5
+    return torch.where(turned, images.flip(3), images)
+
+
+def shifted(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """Positions of the images of a step, ``(size,)``; a round sees each once, but for an incomplete rest.
+    moves = torch.randint(-reach, reach + 1, (len(images), 2), generator=generator)
+    padded = functional.pad(images, (reach,) * 4)
+    height, width = images.shape[2:]
+    corners = (moves + reach).tolist()
+    return torch.stack(
+        [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)]
+    )
 
 
 def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from smoothcert.errors import InvalidInput, MissingExtra
+from smoothcert.training.savepoint import Course, Savepoint
 
 Progress = Callable[[int, int, float], None]
 """Called after every step with steps done, steps in all, and the loss."""
@@ -74,52 +75,73 @@ def repeatable(seed: int, threads: int | None = None) -> Iterator[torch.Generato
 
 def fit(
     model: nn.Module,
-    loss_of: Callable[[nn.Module, torch.device], Tensor],
+    loss_of: Callable[[nn.Module, torch.device, int], Tensor],
     *,
     steps: int,
     learning_rate: float,
     weight_decay: float,
     average: float,
     device: str = "auto",
+    precision: str = "no",
+    savepoint: Savepoint | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Minimise a loss, then leave the averaged weights in ``model``, on the CPU and in eval mode.
 
     Args:
         model: trained in place.
-        loss_of: draws a batch, and gives the loss of a model on a device for it.
+        loss_of: draws the batch of a step, and gives the loss of a model on a device for it.
         steps: optimizer steps.
         learning_rate: the highest; reached after 5 % of the steps, then a cosine down to 0.
         weight_decay: of AdamW.
         average: decay of the exponential average of weights, in [0, 1); 0 keeps the last weights.
         device: ``auto`` takes an accelerator where there is one; ``cpu`` does not.
+        precision: ``no`` for float32 throughout, ``bf16`` for mixed precision.
+        savepoint: where the state is kept from time to time, and found again after an interruption.
         progress: told about every step.
 
     Raises:
         MissingExtra: accelerate is not installed.
         InvalidInput: settings that cannot train, or a loss that stops being finite.
+        CheckpointError: a savepoint of another training.
     """
-    _check(steps, learning_rate, average, device)
-    accelerator = _accelerator(device)
+    _check(steps, learning_rate, average, device, precision)
+    accelerator = _accelerator(device, precision)
     average_of, optimizer, schedule = _optimization(model, steps, learning_rate, weight_decay, average)
     ready, optimizer, schedule = accelerator.prepare(model.train(), optimizer, schedule)
     average_of.to(accelerator.device)
-    losses, started = [], time.perf_counter()
-    for step in range(steps):
-        loss = loss_of(ready, accelerator.device)
+    parts = {"model": ready, "optimizer": optimizer, "schedule": schedule, "average": average_of}
+    course = savepoint.restore(parts) if savepoint else Course()
+    started = time.perf_counter() - course.seconds
+    for step in range(course.step, steps):
+        loss = loss_of(ready, accelerator.device, step)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(ready.parameters(), _LARGEST_GRADIENT)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         average_of.step(ready.parameters())
-        losses.append(_finite(float(loss.detach()), step, learning_rate))
+        course.losses.append(_finite(float(loss.detach()), step, learning_rate))
+        course.step, course.seconds = step + 1, time.perf_counter() - started
+        if savepoint is not None:
+            savepoint.keep(course, parts)
         if progress is not None:
-            progress(step + 1, steps, losses[-1])
+            progress(step + 1, steps, course.losses[-1])
     average_of.copy_to(ready.parameters())
+    accelerator.unwrap_model(ready, keep_fp32_wrapper=False)
     model.to("cpu").eval()
-    last = losses[-max(1, steps // 10) :]
-    return Outcome(steps, time.perf_counter() - started, sum(last) / len(last), torch.get_num_threads())
+    last = course.losses[-max(1, steps // 10) :]
+    return Outcome(steps, course.seconds, sum(last) / len(last), torch.get_num_threads())
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def channels_last(network: Network) -> Network:
+    """The same network with its weights laid out as fast convolutions want them."""
+    moved: Any = network  # its `to` has no type for this
+    moved.to(memory_format=torch.channels_last)
+    return network
 
 
 def _optimization(
@@ -136,12 +158,12 @@ def _optimization(
     return EMAModel(model.parameters(), decay=average, use_ema_warmup=True, power=0.75), optimizer, schedule
 
 
-def _accelerator(device: str) -> Any:
+def _accelerator(device: str, precision: str) -> Any:
     try:
         from accelerate import Accelerator
     except ImportError as error:
         raise MissingExtra.install("accelerate", "train", "training") from error
-    accelerator = Accelerator(cpu=device == "cpu")
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     if accelerator.num_processes > 1:
         found = f"{accelerator.num_processes} processes"
         why = "each would train on the same images and write the same files"
@@ -149,10 +171,14 @@ def _accelerator(device: str) -> Any:
     return accelerator
 
 
-def _check(steps: int, learning_rate: float, average: float, device: str) -> None:
-    if steps < 1 or not learning_rate > 0 or not 0 <= average < 1 or device not in ("auto", "cpu"):
-        found = f"steps={steps}, learning_rate={learning_rate}, average={average}, device={device!r}"
-        why = "training needs steps >= 1, a positive learning rate, an average in [0, 1), device auto or cpu"
+def _check(steps: int, learning_rate: float, average: float, device: str, precision: str) -> None:
+    known = device in ("auto", "cpu") and precision in ("no", "bf16")
+    if steps < 1 or not learning_rate > 0 or not 0 <= average < 1 or not known:
+        found = f"{steps=}, {learning_rate=}, {average=}, {device=}, {precision=}"
+        why = (
+            "training needs steps >= 1, a positive learning rate, an average in [0, 1), device auto or cpu, "
+            "precision no or bf16"
+        )
         raise InvalidInput(found, why, "Leave out the setting to get its default")
 
 
