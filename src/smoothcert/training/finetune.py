@@ -90,11 +90,11 @@ def finetune(
     savepoint = Savepoint(Path(out) / "training.pt", settings | {"data": dataset.name})
     with repeatable(seed, threads), _still(denoiser):
         outcome = fit(
-            channels_last(classifier), batches.loss, steps=steps, learning_rate=learning_rate,
+            channels_last(classifier).requires_grad_(True), batches.loss, steps=steps, learning_rate=learning_rate,
             weight_decay=0.01, average=0.0, device=device, precision=precision, savepoint=savepoint,
             progress=progress,
         )  # fmt: skip
-    _save(classifier, out)
+    _save(classifier.requires_grad_(False), out)
     figures = {}
     if held_out is not None:
         figures = {"accuracy": accuracy(classifier, held_out, sigma=sigma, denoiser=denoiser, draws=1)}

@@ -76,7 +76,7 @@ def mirrored(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shifted(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
-    """Positions of the images of a step, ``(size,)``; a round sees each once, but for an incomplete rest.
+    """``(B, C, H, W)``, each image moved by whole pixels, at most ``reach`` each way; black moves in."""
     moves = torch.randint(-reach, reach + 1, (len(images), 2), generator=generator)
     padded = functional.pad(images, (reach,) * 4)
     height, width = images.shape[2:]
