@@ -6,7 +6,6 @@ that index names its noise streams and its line in the field's logs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,28 @@ from smoothcert.checkpoints import from_import
 from smoothcert.datasets.arrays import ArrayDataset, Subset
 from smoothcert.datasets.cifar import cifar10, cifar100
 from smoothcert.datasets.digits import digits
+from smoothcert.datasets.folder import folder
+from smoothcert.datasets.huggingface import huggingface
+from smoothcert.datasets.imagenet import SPLITS as VALIDATION
+from smoothcert.datasets.imagenet import imagenet
 from smoothcert.datasets.mnist import mnist
+from smoothcert.datasets.naming import Name, parsed, parsed_slice
+from smoothcert.datasets.pictures import Treatment
 from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.protocols import Dataset
 
-__all__ = ["ArrayDataset", "Subset", "cifar10", "cifar100", "digits", "load", "mnist"]
+__all__ = [
+    "ArrayDataset",
+    "Subset",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "folder",
+    "huggingface",
+    "imagenet",
+    "load",
+    "mnist",
+]
 
 
 TEST_AND_TRAIN = ("test", "train")
@@ -37,15 +53,18 @@ _PUBLISHED: Mapping[str, _Published] = {
     "cifar10": _Published(cifar10, TEST_AND_TRAIN),
     "cifar100": _Published(cifar100, TEST_AND_TRAIN),
     "mnist": _Published(mnist, TEST_AND_TRAIN),
+    "imagenet": _Published(imagenet, VALIDATION),
 }
-_FORMS = ("python:MODULE:NAME",)
-_SLICED = re.compile(r"(?P<data>.*?)(\[(?P<slice>[^\[\]]*)\])?", re.DOTALL)
-_NAME = re.compile(r"(?P<data>[^:\[\]]+)(:(?P<split>[^:\[\]]+))?")
-_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+_FORMS = ("folder:PATH", "hf:ORG/NAME", "python:MODULE:NAME")
 
 
 def load(name: str, *, root: str | Path | None = None, download: bool = False) -> Dataset:
     """Find a data set by name: ``"cifar10"`` (first split), ``"cifar10:train"``, ``"cifar10:test[::20]"``.
+
+    Published data sets are ``digits`` (embedded), ``cifar10``, ``cifar100``, ``mnist`` and ``imagenet``.
+    ``"folder:PATH"`` is a folder of pictures with one folder a class, ``"hf:ORG/NAME:test"`` a Hugging Face
+    data set or a folder saved by that library; both take ``?resize=256&crop=224&mode=rgb``, and pictures are
+    decoded only when asked for.
 
     ``"python:module:attribute"`` imports a data set of your own, or a function that makes one. Call it by
     that name too (``ArrayDataset(..., name="python:module:attribute")``), then a run can be repeated from its
@@ -57,7 +76,7 @@ def load(name: str, *, root: str | Path | None = None, download: bool = False) -
     Args:
         name: the data set, its split, and a slice of it.
         root: the folder its files lie in; by default ``SMOOTHCERT_DATA`` of the environment, else
-            ``~/.cache/smoothcert/data``.
+            ``~/.cache/smoothcert/data``. A relative PATH is below it, and by default the current directory.
         download: fetch the official archive into the root where the files are missing (CIFAR and MNIST).
 
     Raises:
@@ -67,10 +86,9 @@ def load(name: str, *, root: str | Path | None = None, download: bool = False) -
     """
     if name.startswith("python:"):
         return _imported(name)
-    parts = _SLICED.fullmatch(name.strip())
-    assert parts is not None  # the pattern matches any text
-    dataset = _split(parts["data"], root, download)
-    return dataset if parts["slice"] is None else _sliced(dataset, parts["slice"])
+    parts = parsed(name)
+    dataset = _found(parts, root, download)
+    return dataset if parts.slice is None else _sliced(dataset, parts.slice)
 
 
 def _imported(name: str) -> Dataset:
@@ -83,35 +101,27 @@ def _imported(name: str) -> Dataset:
     return made
 
 
-def _split(name: str, root: str | Path | None, download: bool) -> Dataset:
-    parts = _NAME.fullmatch(name)
-    if parts is None:
-        why = "a data set is written name, name:split or name:split[start:stop:step]"
-        raise InvalidInput(f"data set {name!r}", why, 'Write for instance "digits:test[::5]"')
-    data, split = parts["data"], parts["split"]
-    if data not in _PUBLISHED:
-        raise UnknownName.among("data set", data, (*_PUBLISHED, *_FORMS))
-    published = _PUBLISHED[data]
-    if split is not None and split not in published.splits:
-        raise UnknownName.among(f"split of {data}", split, published.splits)
-    return published.read(split or published.splits[0], root=root, download=download)
+def _found(name: Name, root: str | Path | None, download: bool) -> Dataset:
+    """The whole data set of a name."""
+    if name.kind == "folder":
+        return folder(name.place, treatment=Treatment.of(name.options), root=root, name=name.text)
+    if name.kind == "hf":
+        return huggingface(name.place, name.split, options=name.options, root=root, name=name.text)
+    return _published(name, root, download)
+
+
+def _published(name: Name, root: str | Path | None, download: bool) -> Dataset:
+    if name.place not in _PUBLISHED:
+        raise UnknownName.among("data set", name.place, (*_PUBLISHED, *_FORMS))
+    published = _PUBLISHED[name.place]
+    if name.split is not None and name.split not in published.splits:
+        raise UnknownName.among(f"split of {name.place}", name.split, published.splits)
+    return published.read(name.split or published.splits[0], root=root, download=download)
 
 
 def _sliced(dataset: Dataset, text: str) -> Subset:
-    positions = tuple(range(len(dataset))[_parsed_slice(text)])
+    positions = tuple(range(len(dataset))[parsed_slice(text)])
     if not positions:
         why = f"it selects none of the {len(dataset)} images"
         raise InvalidInput(f"slice [{text}]", why, "Choose a range inside the data set")
     return Subset(dataset, positions, f"{dataset.name}[{text.replace(' ', '')}]")
-
-
-def _parsed_slice(text: str) -> slice:
-    """Read ``start:stop:step`` with any part missing; nothing is evaluated."""
-    parts = text.split(":")
-    readable = all(not part.strip() or _INTEGER.fullmatch(part) for part in parts)
-    if len(parts) not in (2, 3) or not readable:
-        raise InvalidInput(f"slice [{text}]", "it is not start:stop:step", "Write [:100] or [::5]")
-    numbers = [int(part) if part.strip() else None for part in parts]
-    if len(numbers) == 3 and numbers[2] == 0:
-        raise InvalidInput(f"slice [{text}]", "a step of 0 selects nothing", "Use a step of 1 or more")
-    return slice(*numbers)

@@ -82,7 +82,7 @@ class ArrayDataset:
         return len(self._images)
 
     def __getitem__(self, position: int) -> Example:
-        index = _position(position, len(self))
+        index = position_in(position, len(self))
         label = int(self._labels[index])
         return Example(index=index, image=self._images[index], label=label, name=f"{self._name}-{index}")
 
@@ -137,10 +137,10 @@ class Subset:
         return len(self.positions)
 
     def __getitem__(self, position: int) -> Example:
-        return self.dataset[self.positions[_position(position, len(self))]]
+        return self.dataset[self.positions[position_in(position, len(self))]]
 
 
-def _position(position: int, length: int) -> int:
+def position_in(position: int, length: int) -> int:
     """The position as a plain integer counted from the start; IndexError past the end, as for a list."""
     index = operator.index(position)
     if not -length <= index < length:

@@ -1,6 +1,6 @@
 """The official archives, fetched on request: into the root folder, whole and unaltered or not at all.
 
-The SHA-256 hashes are those under which the archives have been distributed for years, so a mirror needs no trust:
+Their SHA-256 hashes are those under which they have been distributed for years, so a mirror needs no trust:
 the environment variable ``SMOOTHCERT_MIRROR`` names another base address that serves the same file names.
 """
 
@@ -127,7 +127,5 @@ def _received(remote: Remote, file: BinaryIO) -> str:
 
 
 def _failed(remote: Remote, why: str) -> DataError:
-    instead = (
-        f"Try again, name a mirror with {MIRROR}, or get it elsewhere and name its folder: --data-dir DIR"
-    )
+    instead = f"Try again, name a mirror with {MIRROR}, or get it elsewhere and name its folder (--data-dir)"
     return DataError(f"download of {remote.address()}", why, instead)
