@@ -90,8 +90,8 @@ def finetune(
     savepoint = Savepoint(Path(out) / "training.pt", settings | {"data": dataset.name})
     with repeatable(seed, threads), _still(denoiser):
         outcome = fit(
-            channels_last(classifier).requires_grad_(True), batches.loss, steps=steps, learning_rate=learning_rate,
-            weight_decay=0.01, average=0.0, device=device, precision=precision, savepoint=savepoint,
+            channels_last(classifier).requires_grad_(True), batches.loss, steps=steps,
+            learning_rate=learning_rate, weight_decay=0.01, average=0.0, device=device, precision=precision, savepoint=savepoint,
             progress=progress,
         )  # fmt: skip
     _save(classifier.requires_grad_(False), out)
@@ -119,16 +119,13 @@ class _Batches:
         images = mirrored(images, draw) if self._settings["flip"] else images
         images = shifted(images, int(self._settings["shift"]), draw)
         noisy = images + sigma * torch.randn(images.shape, generator=draw)
+        torch.manual_seed(draw.initial_seed())  # for dropout; `repeatable` puts the global state back
         scores = model(self._seen(noisy.to(device), sigma))
         return functional.cross_entropy(scores.float(), self._data.labels[chosen].to(device))
 
     @torch.no_grad()
     def _seen(self, noisy: Tensor, sigma: float) -> Tensor:
-        if self._denoiser is None:
-            return noisy
-        half = self._settings["precision"] == "bf16"
-        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=half):
-            return self._denoiser(noisy, sigma).float()
+        return noisy if self._denoiser is None else self._denoiser(noisy, sigma).float()
 
 
 @contextmanager

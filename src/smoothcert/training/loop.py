@@ -106,7 +106,7 @@ def fit(
         CheckpointError: a savepoint of another training.
     """
     _check(steps, learning_rate, average, device, precision)
-    accelerator = _accelerator(device, precision)
+    accelerator = _accelerator(device)
     average_of, optimizer, schedule = _optimization(model, steps, learning_rate, weight_decay, average)
     ready, optimizer, schedule = accelerator.prepare(model.train(), optimizer, schedule)
     average_of.to(accelerator.device)
@@ -114,7 +114,8 @@ def fit(
     course = savepoint.restore(parts) if savepoint else Course()
     started = time.perf_counter() - course.seconds
     for step in range(course.step, steps):
-        loss = loss_of(ready, accelerator.device, step)
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = loss_of(ready, accelerator.device, step)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(ready.parameters(), _LARGEST_GRADIENT)
         optimizer.step()
@@ -128,7 +129,6 @@ def fit(
         if progress is not None:
             progress(step + 1, steps, course.losses[-1])
     average_of.copy_to(ready.parameters())
-    accelerator.unwrap_model(ready, keep_fp32_wrapper=False)
     model.to("cpu").eval()
     last = course.losses[-max(1, steps // 10) :]
     return Outcome(steps, course.seconds, sum(last) / len(last), torch.get_num_threads())
@@ -158,12 +158,12 @@ def _optimization(
     return EMAModel(model.parameters(), decay=average, use_ema_warmup=True, power=0.75), optimizer, schedule
 
 
-def _accelerator(device: str, precision: str) -> Any:
+def _accelerator(device: str) -> Any:
     try:
         from accelerate import Accelerator
     except ImportError as error:
         raise MissingExtra.install("accelerate", "train", "training") from error
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    accelerator = Accelerator(cpu=device == "cpu")
     if accelerator.num_processes > 1:
         found = f"{accelerator.num_processes} processes"
         why = "each would train on the same images and write the same files"

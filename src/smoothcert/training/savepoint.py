@@ -14,6 +14,8 @@ import torch
 
 from smoothcert.errors import CheckpointError
 
+SECONDS_BETWEEN = 60.0
+
 
 @dataclass
 class Course:
@@ -32,11 +34,10 @@ class Savepoint:
     Args:
         path: the file.
         settings: everything that names the training; the state of another one is refused.
-        every: seconds between two savings.
     """
 
-    def __init__(self, path: str | Path, settings: Mapping[str, Any], *, every: float = 60.0) -> None:
-        self.path, self.every = Path(path), every
+    def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
         self._settings = json.dumps(dict(settings), sort_keys=True)
         self._last = time.monotonic()
 
@@ -58,7 +59,7 @@ class Savepoint:
 
     def keep(self, course: Course, parts: Mapping[str, Any]) -> None:
         """Write the state if the last time was long enough ago."""
-        if time.monotonic() - self._last < self.every:
+        if time.monotonic() - self._last < SECONDS_BETWEEN:
             return
         states = {name: part.state_dict() for name, part in parts.items()}
         state = {"settings": self._settings, "course": asdict(course), "parts": states}
@@ -78,6 +79,6 @@ class Savepoint:
             if not {"settings", "course", "parts"} <= state.keys():
                 raise ValueError("it is no savepoint")
         except Exception as error:  # torch.load raises many kinds for a damaged file
-            why = f"it cannot be read ({str(error).splitlines()[0]})"
+            why = f"it cannot be read ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
             raise CheckpointError(f"savepoint {str(self.path)!r}", why, "Delete it to start anew") from error
         return state
