@@ -64,7 +64,13 @@ def named(part: Part, source: str) -> Part:
 
 
 class Classifier(Protocol):
-    """Images ``(B, C, H, W)`` in [0, 1] -> scores ``(B, classes)`` or integer labels ``(B,)``."""
+    """Images ``(B, C, H, W)`` in [0, 1] -> scores ``(B, classes)`` or integer labels ``(B,)``.
+
+    It may also have, and a run then uses: ``classes``, the names of its answers in their order (or ``None``),
+    and ``class_count``, their number, both compared with the data's; ``describe()``, its settings as plain
+    data; ``source``, the name by which it was found; ``weights_sha256``, where its weights are in no torch
+    module (``None`` where nobody can read them).
+    """
 
     def __call__(self, images: Tensor, /) -> Tensor: ...
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.realdata import DATA, needs
 from torch import Tensor
 
 from smoothcert.classifiers import load, plain
 from smoothcert.errors import CheckpointError, InvalidInput, UnknownName
-from tests.realdata import DATA, needs
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOLD = "?mean=0.485,0.456,0.406&std=0.229,0.224,0.225"
@@ -129,7 +129,7 @@ def test_an_unknown_option_suggests_the_known(untrained: Path) -> None:
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path, untrained: Path) -> None:
-    with pytest.raises(CheckpointError, match="another|not of this architecture"):
+    with pytest.raises(CheckpointError, match=r"another|not of this architecture"):
         load(f"resnet56:{untrained}{TOLD}")
     torch.save({"fc.weight": torch.zeros(10, 4)}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="not of this architecture"):

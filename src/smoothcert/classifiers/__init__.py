@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from smoothcert import checkpoints
-from smoothcert.classifiers import convnet, plain
+from smoothcert.classifiers import convnet, plain, transformers
 from smoothcert.classifiers.callable import CallableClassifier
 from smoothcert.classifiers.convnet import ConvNet, ConvNetConfig
 from smoothcert.classifiers.pretrained import PretrainedClassifier
@@ -51,6 +51,8 @@ def _named(name: str) -> Classifier:
         return _wrapped(checkpoints.from_import(name.removeprefix(_IMPORT)), name)
     if name.partition(":")[0] in plain.ARCHITECTURES:
         return plain.load(name)
+    if name.startswith(transformers.PREFIX):
+        return transformers.load(name)
     if name and Path(name).is_dir():
         return _directory(Path(name))
     known = [*_EMBEDDED, f"{_IMPORT}module:attribute", "a directory with config.json and model.safetensors"]

@@ -73,6 +73,11 @@ class ConvNet(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(wide * (height // 4) * (width // 4), len(config.classes))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the scores."""
+        return self.config.classes
+
     def forward(self, images: Tensor) -> Tensor:
         """Scores for a batch; the images are centred here, so callers keep to the scale [0, 1]."""
         scores: Tensor = self.head(self.dropout(self.features(images - 0.5).flatten(1)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -70,9 +70,14 @@ def preprocessing(options: Mapping[str, str], base: Preprocessing) -> Preprocess
     return dataclasses.replace(base, **changed)
 
 
-def classes(options: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The class names of ``classes=a,b,c``, ``None`` where there are none."""
+def classes(options: Mapping[str, str], own: Sequence[str] | None = None) -> tuple[str, ...] | None:
+    """The class names of ``classes=a,b,c``, else ``own``; ``None`` where there are none.
+
+    ``classes=unnamed`` drops the model's own names: then only their number is compared with the data's.
+    """
     if "classes" not in options:
+        return tuple(own) if own else None
+    if options["classes"] == "unnamed":
         return None
     names = tuple(unquote(name).strip() for name in options["classes"].split(","))
     if len(names) < 2 or not all(names):

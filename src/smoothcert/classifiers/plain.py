@@ -98,7 +98,7 @@ def load(name: str) -> PretrainedClassifier:
     if "mean" not in options:
         told = {key: _numbers(beside.get(key), path) for key in ("mean", "std")}
     base = Preprocessing(**told, channels=channels, expects=kind.image_size)
-    names = opt.classes(options) or (tuple(beside["classes"]) if "classes" in beside else None)
+    names = opt.classes(options, beside.get("classes"))
     return PretrainedClassifier(
         network, opt.preprocessing(options, base), kind=architecture, class_count=count, classes=names
     )

@@ -44,6 +44,7 @@ class PretrainedClassifier(nn.Module):
         self.network, self.preprocessing = network, preprocessing
         self.kind, self.settings, self.source = kind, dict(settings or {}), source or kind
         self.class_count, self.classes = class_count, classes
+        self.train(network.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores for a batch.

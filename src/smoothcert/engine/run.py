@@ -12,7 +12,7 @@ from smoothcert import datasets
 from smoothcert.engine.local import Images, execute
 from smoothcert.engine.plan import Plan
 from smoothcert.engine.progress import Running, display
-from smoothcert.engine.specify import environment, example_rows, specify
+from smoothcert.engine.specify import environment, example_rows, specify, with_classes_of
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.runlog import results
@@ -133,7 +133,7 @@ class Job:
         writer = create_or_resume(self.directory, spec, self.rows, environment())
         try:
             done = merge(writer.checked_tallies())
-            write_configuration(self.directory, spec)
+            write_configuration(self.directory, spec, data_dir=getattr(self.data, "data_dir", None))
             running = Running(spec, {row.example: row.label for row in self.rows}, done)
             title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
             bar = display(
@@ -171,6 +171,7 @@ def prepare(
     data = datasets.load(data) if isinstance(data, str) else data
     if workers is not None and workers < 1:
         raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
+    smoothed = with_classes_of(smoothed, data)
     rows = example_rows(data)
     stored = stored_specification(directory)
     spec = specify(smoothed, data, rows, rule, seed=seed, batch=batch, threads=threads, stored=stored)

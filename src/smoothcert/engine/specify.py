@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from smoothcert.classifiers.labels import Reordered, match
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset, Example
 from smoothcert.runlog import specification as spec
@@ -58,8 +59,28 @@ def specify(
             batch=chosen,
             threads=threads if threads is not None else (before.threads if before else 1),
             device=_device(smoothed.network.device),
+            dtype=smoothed.network.precision,
             libraries=_libraries(),
         ),
+    )
+
+
+def with_classes_of(smoothed: SmoothedClassifier, data: Dataset) -> SmoothedClassifier:
+    """The same, its answers numbered as the classes of the data.
+
+    Raises:
+        InvalidInput: its classes are others than those of the data.
+    """
+    order = match(smoothed.classifier, data.classes, data.name)
+    if order is None:
+        return smoothed
+    return SmoothedClassifier(
+        Reordered(smoothed.classifier, order),
+        smoothed.sigma,
+        denoiser=smoothed.denoiser,
+        noise=smoothed.noise.kind,
+        levels=smoothed.levels,
+        device=smoothed.network.device,
     )
 
 
@@ -78,15 +99,19 @@ def example_rows(data: Dataset) -> list[ExampleRow]:
 
 
 def component(part: Any) -> spec.ComponentSpec:
-    """Name, settings and weight hash of a classifier or denoiser."""
+    """Name, settings and weight hash of a classifier or denoiser.
+
+    A part whose weights are no torch module's says their hash itself, as ``weights_sha256`` (``None`` where
+    nobody here can read them).
+    """
     modules = modules_of(part)
     source = getattr(part, "source", None) or getattr(part, "__qualname__", None) or type(part).__qualname__
     settings = part.describe() if hasattr(part, "describe") else {}
-    if not modules:
+    stated = hasattr(part, "weights_sha256")
+    if not modules and not stated:
         settings = settings | {"code_sha256": code_hash(getattr(part, "function", part))}
-    return spec.ComponentSpec(
-        source=str(source), sha256=weight_hash(modules) if modules else None, settings=settings
-    )
+    sha256 = part.weights_sha256 if stated else weight_hash(modules) if modules else None
+    return spec.ComponentSpec(source=str(source), sha256=sha256, settings=settings)
 
 
 def code_hash(function: Any) -> str | None:
