@@ -150,7 +150,9 @@ def describe(specification: Specification) -> str:
         how = f" behind denoiser {denoiser.source}" + (
             f" ({sampler})" if sampler not in (None, "one-shot") else ""
         )
-    return f"{specification.data.name}: classifier {specification.classifier.source}{how or ', no denoiser'}"
+    dtype = specification.execution.dtype
+    how = (how or ", no denoiser") + (f", {dtype}" if dtype != "float32" else "")
+    return f"{specification.data.name}: classifier {specification.classifier.source}{how}"
 
 
 def tally_digest(run: RunReader) -> str:

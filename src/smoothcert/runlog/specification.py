@@ -110,7 +110,7 @@ class ExecutionSpec(_Frozen):
     batch: int = Field(ge=2)
     threads: int = Field(ge=1)
     device: str
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32", "bf16-mixed"] = "float32"
     libraries: dict[str, str]
 
 

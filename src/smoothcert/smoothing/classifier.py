@@ -33,6 +33,8 @@ class SmoothedClassifier:
         noise: ``"grid"`` (exact for integer images, the default) or ``"float"`` (as published code does it).
         levels: L for integer images with levels 0..L; 255 where nothing else is said.
         device: where the networks run; torch modules are moved there and put into evaluation mode.
+        precision: ``"float32"``, or ``"bf16-mixed"`` for about twice the speed on hardware with bfloat16; it
+            rounds differently, so it is another base classifier with a certificate of its own.
 
     Raises:
         InvalidInput: sigma not positive and finite, a model that cannot be called, an unknown noise.
@@ -49,11 +51,12 @@ class SmoothedClassifier:
         noise: str = "grid",
         levels: int | None = None,
         device: str = "cpu",
+        precision: str = "float32",
     ) -> None:
         self.levels = levels
         self.noise: Noise = make_noise(noise, sigma, 255 if levels is None else levels)
         self.sigma = float(sigma)
-        self.network = Network(classifier, denoiser, self.sigma, device)
+        self.network = Network(classifier, denoiser, self.sigma, device, precision)
         self._checked: set[tuple[Any, ...]] = set()
 
     @property

@@ -15,10 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from smoothcert.errors import InvalidInput, ModelOutputError
+from smoothcert.errors import InvalidInput, ModelOutputError, UnknownName
 from smoothcert.protocols import Draws
 
 NONFINITE = -1  # stands for "no class" between the network and the tally, nowhere else
+
+
+PRECISIONS = ("float32", "bf16-mixed")
+"""``bf16-mixed``: convolutions and matrix products in bfloat16 (torch's autocast), all else in float32. That
+is another base classifier, with a certificate of its own that is worth as much."""
 
 
 def default_batch(shape: tuple[int, ...], device: str = "cpu") -> int:
@@ -57,7 +62,11 @@ def modules_of(part: Any) -> list[nn.Module]:
 class Network:
     """Denoiser and classifier as one function from noisy images to scores, in evaluation mode."""
 
-    def __init__(self, classifier: Any, denoiser: Any | None, sigma: float, device: str) -> None:
+    def __init__(
+        self, classifier: Any, denoiser: Any | None, sigma: float, device: str, precision: str = "float32"
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UnknownName.among("precision", precision, PRECISIONS)
         for part in (classifier, denoiser):
             if part is not None and not callable(part):
                 raise InvalidInput(
@@ -66,6 +75,7 @@ class Network:
                     "Pass a function or torch module taking (B, C, H, W) tensors in [0, 1]",
                 )
         self.classifier, self.denoiser, self.sigma, self.device = classifier, denoiser, sigma, device
+        self.precision = precision
         self.stochastic = bool(getattr(denoiser, "stochastic", False))
         self.settle()
 
@@ -74,6 +84,8 @@ class Network:
         try:
             for module in [*modules_of(self.classifier), *modules_of(self.denoiser)]:
                 module.eval().to(self.device)
+                if self.precision != "float32":
+                    _channels_last(module)
         except (RuntimeError, AssertionError) as error:
             why = str(error).splitlines()[0].rstrip(".")
             hint = "Write cpu, cuda or cuda:N for a device that exists"
@@ -99,8 +111,10 @@ class Network:
     @torch.inference_mode()
     def outputs(self, noisy: npt.NDArray[np.float32], draws: Draws | None = None) -> Tensor:
         """Raw scores ``(B, classes)`` or labels ``(B,)`` for a batch of noisy images."""
-        clean = self.denoised(torch.from_numpy(noisy).to(self.device), draws)
-        answer = self.classifier(clean)
+        mixed = torch.autocast(self.device.partition(":")[0], torch.bfloat16, self.precision != "float32")
+        with mixed:
+            clean = self.denoised(torch.from_numpy(noisy).to(self.device), draws)
+            answer = self.classifier(clean)
         answer = answer if isinstance(answer, Tensor) else _as_tensor(answer)
         scores = answer.ndim == 2 and answer.shape[1] >= 2 and answer.is_floating_point()
         labels = answer.ndim == 1 and not answer.is_floating_point() and not answer.is_complex()
@@ -115,6 +129,11 @@ class Network:
     def labels(self, noisy: npt.NDArray[np.float32], draws: Draws | None = None) -> npt.NDArray[np.int64]:
         """The class of each row, ``NONFINITE`` where a score or denoised pixel is NaN or infinite."""
         return to_labels(self.outputs(noisy, draws))
+
+
+def _channels_last(module: Any) -> None:
+    """The layout in which half-precision convolutions are fast."""
+    module.to(memory_format=torch.channels_last)
 
 
 def to_labels(outputs: Tensor) -> npt.NDArray[np.int64]:

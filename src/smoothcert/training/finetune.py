@@ -91,7 +91,8 @@ def finetune(
     with repeatable(seed, threads), _still(denoiser):
         outcome = fit(
             channels_last(classifier).requires_grad_(True), batches.loss, steps=steps,
-            learning_rate=learning_rate, weight_decay=0.01, average=0.0, device=device, precision=precision, savepoint=savepoint,
+            learning_rate=learning_rate, weight_decay=0.01, average=0.0, device=device,
+            precision=precision, savepoint=savepoint,
             progress=progress,
         )  # fmt: skip
     _save(classifier.requires_grad_(False), out)
