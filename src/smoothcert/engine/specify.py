@@ -81,6 +81,7 @@ def with_classes_of(smoothed: SmoothedClassifier, data: Dataset) -> SmoothedClas
         noise=smoothed.noise.kind,
         levels=smoothed.levels,
         device=smoothed.network.device,
+        precision=smoothed.network.precision,
     )
 
 
@@ -133,11 +134,8 @@ def weight_hash(modules: list[torch.nn.Module]) -> str:
         for name, tensor in sorted(module.state_dict().items()):
             array = tensor.detach().cpu().contiguous()
             whole.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-            whole.update(
-                array.view(torch.uint8).numpy().tobytes()
-                if array.ndim
-                else array.reshape(1).view(torch.uint8).numpy().tobytes()
-            )
+            # Flat, because an axis of size 1 may keep a stride that no view of bytes allows.
+            whole.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()
 
 
