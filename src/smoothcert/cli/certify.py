@@ -17,6 +17,8 @@ RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def certify(
     data: options.Data = None,
+    data_dir: options.DataDirectory = None,
+    download: options.Download = None,
     classifier: options.ClassifierName = None,
     denoiser: options.DenoiserName = None,
     sampler: options.SamplerName = None,
@@ -185,5 +187,7 @@ def _repeatable(settings: Settings, jobs: list[Any]) -> dict[str, Any]:
         "threads": execution.threads,
     }
     return {
-        key: value for key, value in values.items() if value is not None and key not in ("out", "workers")
+        key: value
+        for key, value in values.items()
+        if value is not None and key not in ("out", "workers", "download")
     }

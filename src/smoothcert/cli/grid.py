@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def grid(
     data: options.Data = None,
+    data_dir: options.DataDirectory = None,
+    download: options.Download = None,
     classifier: options.ClassifierName = None,
     denoiser: options.DenoiserName = None,
     samplers: Annotated[
@@ -40,7 +42,13 @@ def grid(
 
     [bold]Example[/]: smoothcert grid --sigma 1 --samplers one-shot,edm:18,ancestral
     """
-    flags = {"data": data, "classifier": classifier, "denoiser": denoiser, "seed": seed, "device": device}
+    flags: dict[str, Any] = {
+        "data": data,
+        "data_dir": data_dir,
+        "download": download,
+        "classifier": classifier,
+    }
+    flags |= {"denoiser": denoiser, "seed": seed, "device": device}
     settings = settle("grid", None, flags)
     names = tuple(name.strip() for name in samplers.split(","))
     paths = options.both_pictures(out)

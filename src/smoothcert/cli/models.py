@@ -19,7 +19,7 @@ def load_data(settings: Settings) -> Dataset:
     """The data set by name."""
     from smoothcert import datasets
 
-    return datasets.load(settings.data)
+    return datasets.load(settings.data, root=settings.data_dir, download=settings.download)
 
 
 def load_models(settings: Settings, *, sampler: str | None = None) -> tuple[Any, Any | None]:

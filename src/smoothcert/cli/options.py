@@ -27,8 +27,23 @@ Data = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="Data set, with a slice: digits:test\\[::5].",
+        help="digits, cifar10, cifar100, mnist, imagenet, folder:PATH, hf:ORG/NAME or python:module:name, "
+        "with split and slice: cifar10:test\\[::20].",
         show_default=DEMO_DATA,
+    ),
+]
+DataDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder that holds the data set's files.",
+        show_default="SMOOTHCERT_DATA, or ~/.cache/smoothcert/data",
+    ),
+]
+Download = Annotated[
+    bool | None,
+    typer.Option(
+        "--download", help="Fetch the published files if they are missing.", show_default="never fetched"
     ),
 ]
 ClassifierName = Annotated[
@@ -100,6 +115,8 @@ LogSigma = Annotated[
 
 _DEFAULTS: dict[str, Any] = {
     "data": DEMO_DATA,
+    "data_dir": None,
+    "download": False,
     "classifier": "digits",
     "denoiser": "digits",
     "sampler": None,
@@ -125,6 +142,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "alpha": (float,),
     "sigma": (float, int, list, tuple, str),
     "out": (str, Path),
+    "data_dir": (str, Path),
+    "download": (bool,),
 }
 
 
@@ -133,6 +152,8 @@ class Settings:
     """Every option of a run, settled."""
 
     data: str
+    data_dir: str | None
+    download: bool
     classifier: str
     denoiser: str
     sampler: str | None
@@ -157,7 +178,7 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     given = set(chosen)
     values = _DEFAULTS | chosen
     if "data" in given and not str(values["data"]).startswith("digits"):
-        _need_models(given, values["data"])
+        _need_models(given, values)
     if values["n"] is None:
         values["n"] = DEMO_DRAWS if "data" not in given or task == "predict" else DRAWS
     if values["denoiser"] == "none" and values["sampler"] is not None:
@@ -167,6 +188,8 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
             "Leave it out",
         )
     values["sigma"] = numbers("sigma", values["sigma"])
+    if values["data_dir"] is not None:  # a configuration may be read from another directory
+        values["data_dir"] = str(Path(values["data_dir"]).expanduser().absolute())
     values["device"] = _device(values["device"])
     values["out"] = Path(values["out"] if "out" in given else default_directory(task, chosen))
     return Settings(**values)
@@ -218,23 +241,24 @@ def _configured(task: str, config: Path | None) -> dict[str, Any]:
     for key, value in values.items():
         if key not in _DEFAULTS:
             raise UnknownName.among(f"option in {config}", key, _DEFAULTS)
-        if isinstance(value, bool) or not isinstance(value, _KINDS[key]):
+        if isinstance(value, bool) != (_KINDS[key] == (bool,)) or not isinstance(value, _KINDS[key]):
             kinds = " or ".join(kind.__name__ for kind in _KINDS[key])
             raise InvalidInput(f"{key} = {value!r} in {config}", f"must be {kinds}", "Correct that line")
     return values
 
 
-def _need_models(given: set[str], data: str) -> None:
+def _need_models(given: set[str], values: dict[str, Any]) -> None:
     from smoothcert import datasets
 
-    datasets.load(data)  # a name that means nothing is the first thing to say
-    for name in ("classifier", "denoiser"):
-        if name not in given:
-            raise InvalidInput(
-                f"data {data!r} without a {name}",
-                "the embedded models know handwritten digits only",
-                f"Add --{name} NAME" + (" (or --denoiser none)" if name == "denoiser" else ""),
-            )
+    data, missing = values["data"], [name for name in ("classifier", "denoiser") if name not in given]
+    if missing:
+        root, download = values["data_dir"], bool(values["download"])
+        datasets.load(data, root=root, download=download)  # data that are not there come first
+        raise InvalidInput(
+            f"data {data!r} without a {missing[0]}",
+            "the embedded models know handwritten digits only",
+            f"Add --{missing[0]} NAME" + (" (or --denoiser none)" if missing[0] == "denoiser" else ""),
+        )
 
 
 def _device(name: str) -> str:

@@ -15,6 +15,8 @@ from smoothcert.cli.terminal import say
 
 def predict(
     data: options.Data = None,
+    data_dir: options.DataDirectory = None,
+    download: options.Download = None,
     classifier: options.ClassifierName = None,
     denoiser: options.DenoiserName = None,
     sampler: options.SamplerName = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,9 @@ from smoothcert.cli import options
 from smoothcert.cli.options import numbers
 from smoothcert.cli.terminal import say
 from smoothcert.errors import InvalidInput, UnknownName
+
+if TYPE_CHECKING:
+    from smoothcert.protocols import Dataset
 
 app = typer.Typer(
     help="Train small models from scratch (extra: pip install 'smoothcert\\[train]').",
@@ -31,6 +36,8 @@ Directory = Annotated[
 def denoiser(
     out: Directory,
     data: Annotated[str, typer.Option("--data", help="Data set to learn: its train split.")] = "digits",
+    data_dir: options.DataDirectory = None,
+    download: options.Download = None,
     architecture: Annotated[
         str,
         typer.Option(
@@ -76,19 +83,20 @@ def denoiser(
     if architecture not in ("diffusion", "residual"):
         raise UnknownName.among("architecture", architecture, ("diffusion", "residual"))
     train, held_out = _splits(data)
+    load = partial(datasets.load, root=data_dir, download=bool(download))
     chosen: dict[str, Any] = {
         "steps": steps,
         "channels": tuple(int(c) for c in numbers("channels", channels)) if channels else None,
         "layers" if architecture == "diffusion" else "blocks": layers,
     }
     if architecture == "diffusion":
-        chosen |= _for_diffusion(data, held_out, sigmas)
+        chosen |= _for_diffusion(sigmas, load(held_out) if held_out == "digits:test" else None)
     elif sigmas:
         why = "a residual network is trained on noise spread around one level"
         raise InvalidInput(f"--sigmas {sigmas} with --architecture residual", why, "Leave --sigmas out")
     with _bar("denoiser", 0, quiet=quiet) as progress:
         done = (training.train_denoiser if architecture == "diffusion" else training.train_edm_denoiser)(
-            datasets.load(train),
+            load(train),
             out,
             seed=seed,
             threads=threads,
@@ -99,15 +107,15 @@ def denoiser(
     _show(done)
 
 
-def _for_diffusion(data: str, held_out: str, sigmas: str | None) -> dict[str, Any]:
-    """What only the diffusion training takes: a range of noise, and what to measure on."""
-    from smoothcert import classifiers, datasets
+def _for_diffusion(sigmas: str | None, digits: Dataset | None) -> dict[str, Any]:
+    """What only the diffusion training takes: a range of noise, and for digits what to measure with."""
+    from smoothcert import classifiers
 
     low_high = numbers("sigmas", sigmas) if sigmas else None
     return {
         "sigmas": (low_high[0], low_high[-1]) if low_high else None,
-        "held_out": datasets.load(held_out),
-        "classifier": classifiers.load("digits") if data.startswith("digits") else None,
+        "held_out": digits,
+        "classifier": classifiers.load("digits") if digits else None,
     }
 
 
@@ -122,6 +130,8 @@ def finetune(
     denoiser: Annotated[
         str, typer.Option("--denoiser", help="What removes the noise first; none learns noisy images.")
     ],
+    data_dir: options.DataDirectory = None,
+    download: options.Download = None,
     epochs: Annotated[float, typer.Option("--epochs", help="Rounds over the data.")] = 2.0,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest on the way.")] = 1e-3,
     precision: Annotated[str, typer.Option("--precision", help="no (float32) or bf16 (mixed).")] = "no",
@@ -139,10 +149,11 @@ def finetune(
     from smoothcert import classifiers, datasets, denoisers, training
 
     train, held_out = _splits(data)
+    load = partial(datasets.load, root=data_dir, download=bool(download))
     with _bar("finetune", 0, quiet=quiet) as progress:
         done = training.finetune(
             classifiers.load(classifier),
-            datasets.load(train),
+            load(train),
             out,
             sigma=sigma,
             denoiser=None if denoiser == "none" else denoisers.load(denoiser),
@@ -150,7 +161,7 @@ def finetune(
             learning_rate=learning_rate,
             precision=precision,
             seed=seed,
-            held_out=datasets.load(f"{held_out}[::20]"),
+            held_out=load(f"{held_out}[::20]") if held_out else None,
             threads=threads,
             command=_command(),
             progress=progress,
@@ -162,6 +173,8 @@ def finetune(
 def classifier(
     out: Directory,
     data: Annotated[str, typer.Option("--data", help="Data set to learn: its train split.")] = "digits",
+    data_dir: options.DataDirectory = None,
+    download: options.Download = None,
     noise_sigma: Annotated[
         float,
         typer.Option(
@@ -181,16 +194,17 @@ def classifier(
     from smoothcert import datasets, training
 
     train, held_out = _splits(data)
+    load = partial(datasets.load, root=data_dir, download=bool(download))
     with _bar("classifier", 0, quiet=quiet) as progress:
         done = training.train_classifier(
-            datasets.load(train),
+            load(train),
             out,
             noise_sigma=noise_sigma,
             epochs=epochs,
             width=width,
             seed=seed,
             threads=threads,
-            held_out=datasets.load(held_out),
+            held_out=load(held_out) if held_out else None,
             command=_command(),
             progress=progress,
         )
@@ -202,10 +216,13 @@ def _command() -> str:
     return f"smoothcert {shlex.join(sys.argv[1:])}"
 
 
-def _splits(data: str) -> tuple[str, str]:
-    """Names of the split to learn and of the one to measure on."""
-    base = data.partition(":")[0]
-    return (data if ":" in data else f"{base}:train"), f"{base}:test"
+def _splits(data: str) -> tuple[str, str | None]:
+    """Names of the split to learn and of the one to measure on, where the data set has one."""
+    base = re.split(r"[:\[]", data, maxsplit=1)[0]
+    rest = data[len(base) :]
+    if base not in ("digits", "cifar10", "cifar100", "mnist"):
+        return data, None
+    return f"{base}{rest if rest.startswith(':') else ':train' + rest}", f"{base}:test"
 
 
 @contextmanager

@@ -54,15 +54,23 @@ def to_toml(values: dict[str, Any]) -> str:
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
 
 
-def write_configuration(directory: Path, specification: Specification) -> None:
-    """Write ``run.toml`` beside the run file."""
+def write_configuration(
+    directory: Path, specification: Specification, *, data_dir: Path | None = None
+) -> None:
+    """Write ``run.toml`` beside the run file.
+
+    ``data_dir`` is the folder that must be named to find the data again. It is no part of the specification:
+    the same images elsewhere are the same run.
+    """
     text = (
         f"# Repeats this run, where its data and models have these names:\n"
         f"#   smoothcert {specification.rule.task} --config {FILE} --out DIRECTORY\n"
         f"# specification {specification.identity()}\n"
     )
     try:
-        (directory / FILE).write_text(text + to_toml(settings(specification)), encoding="utf-8")
+        found = {"data_dir": str(data_dir)} if data_dir else {}
+        content = text + to_toml(settings(specification) | found)
+        (directory / FILE).write_text(content, encoding="utf-8")
     except OSError as error:
         raise RunFileError(
             f"{directory / FILE}",
