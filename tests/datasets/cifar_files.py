@@ -13,6 +13,12 @@ from tests.realdata import python2_pickle
 TEN = [f"class-{k}" for k in range(10)]
 HUNDRED = [f"fine_{k}" for k in range(100)]
 COARSE = [f"coarse_{k}" for k in range(20)]
+ARCHIVES = {
+    "cifar-10-batches-py": "cifar-10-python.tar.gz",
+    "cifar-10-batches-bin": "cifar-10-binary.tar.gz",
+    "cifar-100-python": "cifar-100-python.tar.gz",
+    "cifar-100-binary": "cifar-100-binary.tar.gz",
+}
 
 
 class Batch(NamedTuple):
@@ -63,18 +69,17 @@ def write_cifar(root: Path, batch: Batch) -> None:
             "coarse_label_names.txt": ("\n".join(COARSE) + "\n").encode(),
         },
     }
-    archives = {
-        "cifar-10-batches-py": "cifar-10-python.tar.gz",
-        "cifar-10-batches-bin": "cifar-10-binary.tar.gz",
-        "cifar-100-python": "cifar-100-python.tar.gz",
-        "cifar-100-binary": "cifar-100-binary.tar.gz",
-    }
     for folder, files in written.items():
         unpacked = root / folder / folder
         unpacked.mkdir(parents=True)
         for name, content in files.items():
             (unpacked / name).write_bytes(content)
+
+
+def pack_cifar(root: Path) -> None:
+    """Each layout below ``root/LAYOUT-packed``, as its published archive."""
+    for folder, archive_name in ARCHIVES.items():
         packed = root / f"{folder}-packed"
         packed.mkdir()
-        with tarfile.open(packed / archives[folder], "w:gz", compresslevel=1) as archive:
-            archive.add(unpacked, arcname=folder)
+        with tarfile.open(packed / archive_name, "w:gz", compresslevel=1) as archive:
+            archive.add(root / folder / folder, arcname=folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import realdata
-from tests.datasets.cifar_files import Batch, write_cifar
+from tests.datasets.cifar_files import Batch, pack_cifar, write_cifar
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,14 @@ def batch() -> Batch:
 
 @pytest.fixture(scope="session")
 def cifar(tmp_path_factory: pytest.TempPathFactory, batch: Batch) -> Path:
-    """A root with the test splits of both data sets in every layout: python, binary and packed."""
+    """A root with the test splits of both data sets in every layout, each in a folder of its own."""
     root = tmp_path_factory.mktemp("cifar")
     write_cifar(root, batch)
     return root
+
+
+@pytest.fixture(scope="session")
+def packed(cifar: Path) -> Path:
+    """The same root, with the packed layouts beside the others."""
+    pack_cifar(cifar)
+    return cifar

@@ -27,8 +27,8 @@ def pixels(dataset: Dataset) -> bytes:
 
 
 @pytest.mark.parametrize(("data", "layout"), EVERY)
-def test_every_layout_gives_the_same_images(data: str, layout: str, cifar: Path, batch: Batch) -> None:
-    found = load(f"{data}:test[::100]", root=cifar / layout)
+def test_every_layout_gives_the_same_images(data: str, layout: str, packed: Path, batch: Batch) -> None:
+    found = load(f"{data}:test[::100]", root=packed / layout)
     assert (found.levels, found.shape, found.name) == (255, (3, 32, 32), f"{data}:test[::100]")
     assert list(found.classes) == (TEN if data == "cifar10" else HUNDRED)
     labels = batch.ten if data == "cifar10" else batch.hundred
@@ -204,8 +204,8 @@ def test_class_names_that_do_not_fit_are_refused(meta: bytes, cifar: Path, tmp_p
 
 
 @pytest.mark.parametrize("how", ["truncated", "one byte", "no gzip", "without the batch"])
-def test_a_damaged_archive_is_refused(how: str, cifar: Path, tmp_path: Path) -> None:
-    source = cifar / "cifar-10-batches-bin-packed" / "cifar-10-binary.tar.gz"
+def test_a_damaged_archive_is_refused(how: str, packed: Path, tmp_path: Path) -> None:
+    source = packed / "cifar-10-batches-bin-packed" / "cifar-10-binary.tar.gz"
     content = bytearray(source.read_bytes())
     if how == "one byte":
         content[len(content) // 2] ^= 1
@@ -214,7 +214,7 @@ def test_a_damaged_archive_is_refused(how: str, cifar: Path, tmp_path: Path) -> 
     if how == "no gzip":
         archive.write_bytes(b"<html>not found</html>")
     if how == "without the batch":
-        archive.write_bytes((cifar / "cifar-100-binary-packed" / "cifar-100-binary.tar.gz").read_bytes())
+        archive.write_bytes((packed / "cifar-100-binary-packed" / "cifar-100-binary.tar.gz").read_bytes())
     with pytest.raises(DataError, match=r"cannot be read|does not hold"):
         load("cifar10", root=tmp_path)
 

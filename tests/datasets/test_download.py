@@ -108,10 +108,10 @@ def test_a_mirror_is_an_http_address(
 
 
 def test_load_fetches_what_is_missing_and_reads_it(
-    mirror: Mirror, tmp_path: Path, cifar: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: Mirror, tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMOOTHCERT_MIRROR", mirror.address)
-    archive = (cifar / "cifar-10-batches-py-packed" / "cifar-10-python.tar.gz").read_bytes()
+    archive = (packed / "cifar-10-batches-py-packed" / "cifar-10-python.tar.gz").read_bytes()
     mirror.files["cifar-10-python.tar.gz"] = archive
     with pytest.raises(DataError, match="SHA-256"):  # it is not the published one
         load("cifar10", download=True)

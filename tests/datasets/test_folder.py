@@ -207,7 +207,7 @@ def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
     saved(place / "cat/a.png")
     assert len(load(f"folder:{place}")) == 1
     (place / "dog").mkdir()
-    with pytest.raises(DataError, match="dog.*holds no picture"):
+    with pytest.raises(DataError, match=r"dog.*holds no picture"):
         load(f"folder:{place}")
     with pytest.raises(DataError, match="cannot be read"):
         load(f"folder:{place}/a.png")

@@ -111,7 +111,7 @@ def test_damaged_pictures_and_folders_are_refused(tmp_path: Path) -> None:
     content = {"picture": [{"bytes": b"no picture", "path": None}], "kind": [0]}
     features = library.Features({"picture": library.Image(), "kind": library.ClassLabel(names=["cat"])})
     library.Dataset.from_dict(content, features=features).save_to_disk(tmp_path / "bad")
-    with pytest.raises(DataError, match="bad.*-0.*no readable picture"):
+    with pytest.raises(DataError, match=r"bad.*-0.*no readable picture"):
         load(f"hf:{tmp_path}/bad")
     table().save_to_disk(tmp_path / "cut")
     for path in (tmp_path / "cut").glob("*.arrow"):
@@ -131,7 +131,7 @@ def test_a_loading_script_is_never_run(tmp_path: Path) -> None:
 
 
 def test_what_the_hub_does_not_give_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nobody/nothing.*cannot be loaded"):
+    with pytest.raises(DataError, match=r"nobody/nothing.*cannot be loaded"):
         load("hf:nobody/nothing:test")
 
 
