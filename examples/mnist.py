@@ -88,14 +88,14 @@ def time_waves(times: Tensor) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
 
 
-def classifier() -> LeNet:
+def load_classifier() -> LeNet:
     """The LeNet, 98.9 % on clean test images."""
     model = LeNet()
     model.load_state_dict(load_state(_weights() / "mnist_lenet5_clntrained.npz"))
     return model.eval()
 
 
-def denoiser() -> DiffusionDenoiser:
+def load_denoiser() -> DiffusionDenoiser:
     """The diffusion model as a one-shot denoiser."""
     network, state = NoisePredictor(), load_state(_weights() / "mnist_ddpm.npz")
     del state["time_embed.weight"]  # time_waves, for times between the rows as well
@@ -117,3 +117,6 @@ def _level(embed: nn.Module, waves: Tensor) -> Tensor:
 
 def _weights() -> Path:
     return Path(os.environ.get("EXAMPLE_WEIGHTS", "weights"))
+
+
+classifier, denoiser = load_classifier(), load_denoiser()

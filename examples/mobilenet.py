@@ -64,7 +64,10 @@ class _SameConvolution(nn.Module):
         return total // 2, total - total // 2
 
 
-def classifier() -> MobileNetV2:
+def load_classifier() -> MobileNetV2:
     """The network, ready to use."""
     folder = Path(os.environ.get("EXAMPLE_WEIGHTS", "weights"))
     return MobileNetV2(load_state(folder / "imagenet_mobilenet_v2.npz")).eval()
+
+
+classifier = load_classifier()
