@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from smoothcert.cli import options
 from smoothcert.cli.options import numbers
 from smoothcert.cli.terminal import say
-from smoothcert.errors import InvalidInput, UnknownName
-
-if TYPE_CHECKING:
-    from smoothcert.protocols import Dataset
+from smoothcert.errors import InvalidInput
 
 app = typer.Typer(
     help="Train small models from scratch (extra: pip install 'smoothcert\\[train]').",
@@ -38,17 +35,7 @@ def denoiser(
     data: Annotated[str, typer.Option("--data", help="Data set to learn: its train split.")] = "digits",
     data_dir: options.DataDirectory = None,
     download: options.Download = None,
-    architecture: Annotated[
-        str,
-        typer.Option(
-            "--architecture",
-            help="diffusion (all noise levels, saved as a diffusers pipeline) or residual (EDM, faster).",
-        ),
-    ] = "diffusion",
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", help="Optimizer steps.", show_default="6000; residual 12000"),
-    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps.")] = 6000,
     sigmas: Annotated[
         str | None,
         typer.Option(
@@ -56,67 +43,89 @@ def denoiser(
         ),
     ] = None,
     channels: Annotated[
-        str | None,
-        typer.Option(
-            "--channels",
-            help="Channels of the U-Net at each scale.",
-            show_default="16,32; residual 32,64,128,256",
-        ),
-    ] = None,
-    layers: Annotated[
-        int | None,
-        typer.Option("--layers", help="Residual blocks a scale.", show_default="1; residual 2"),
-    ] = None,
+        str, typer.Option("--channels", help="Channels of the U-Net at each scale.")
+    ] = "16,32",
+    layers: Annotated[int, typer.Option("--layers", help="Residual blocks a scale.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, order, augmentation and noise.")] = 0,
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a denoiser and save it with a card.
+    """Train a diffusion denoiser and save it as a diffusers pipeline with a card.
 
-    With its defaults this makes the embedded digits denoiser again, in minutes on two cores. A residual
-    training that was interrupted continues when the command is given again.
+    With its defaults this makes the embedded digits denoiser again, in minutes on two cores.
 
     [bold]Example[/]: smoothcert train denoiser --data digits --out models/denoiser
     """
-    from smoothcert import datasets, training
+    from smoothcert import classifiers, datasets, training
 
-    if architecture not in ("diffusion", "residual"):
-        raise UnknownName.among("architecture", architecture, ("diffusion", "residual"))
     train, held_out = _splits(data)
     load = partial(datasets.load, root=data_dir, download=bool(download))
-    chosen: dict[str, Any] = {
-        "steps": steps,
-        "channels": tuple(int(c) for c in numbers("channels", channels)) if channels else None,
-        "layers" if architecture == "diffusion" else "blocks": layers,
-    }
-    if architecture == "diffusion":
-        chosen |= _for_diffusion(sigmas, load(held_out) if held_out == "digits:test" else None)
-    elif sigmas:
-        why = "a residual network is trained on noise spread around one level"
-        raise InvalidInput(f"--sigmas {sigmas} with --architecture residual", why, "Leave --sigmas out")
-    with _bar("denoiser", 0, quiet=quiet) as progress:
-        done = (training.train_denoiser if architecture == "diffusion" else training.train_edm_denoiser)(
+    low_high = numbers("sigmas", sigmas) if sigmas else None
+    digits = load(held_out) if held_out == "digits:test" else None
+    with _bar("denoiser", steps, quiet=quiet) as progress:
+        done = training.train_denoiser(
             load(train),
             out,
+            steps=steps,
+            sigmas=(low_high[0], low_high[-1]) if low_high else None,
+            channels=_whole_numbers(channels),
+            layers=layers,
             seed=seed,
             threads=threads,
+            held_out=digits,
+            classifier=classifiers.load("digits") if digits else None,
             command=_command(),
             progress=progress,
-            **{name: value for name, value in chosen.items() if value is not None},
         )
     _show(done)
 
 
-def _for_diffusion(sigmas: str | None, digits: Dataset | None) -> dict[str, Any]:
-    """What only the diffusion training takes: a range of noise, and for digits what to measure with."""
-    from smoothcert import classifiers
+@app.command()
+def edm_denoiser(
+    out: Directory,
+    data: Annotated[str, typer.Option("--data", help="Data set to learn: its train split.")],
+    data_dir: options.DataDirectory = None,
+    download: options.Download = None,
+    steps: Annotated[int, typer.Option("--steps", help="Optimizer steps of 64 images.")] = 12_000,
+    typical_sigma: Annotated[
+        float, typer.Option("--typical-sigma", help="Median of the noise trained on, pixels in \\[0, 1].")
+    ] = 0.3,
+    channels: Annotated[
+        str, typer.Option("--channels", help="Channels of the network at each scale.")
+    ] = "32,64,128,256",
+    blocks: Annotated[int, typer.Option("--blocks", help="Residual blocks a scale, down and up.")] = 2,
+    flip: Annotated[bool, typer.Option(help="Mirror half of the images.")] = True,
+    precision: Annotated[str, typer.Option("--precision", help="bf16 (mixed) or no (float32).")] = "bf16",
+    half: Annotated[bool, typer.Option("--half", help="Save the weights in float16.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, order, mirroring and noise.")] = 0,
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a residual U-Net with EDM preconditioning: quick on a CPU, for one-shot denoising.
 
-    low_high = numbers("sigmas", sigmas) if sigmas else None
-    return {
-        "sigmas": (low_high[0], low_high[-1]) if low_high else None,
-        "held_out": digits,
-        "classifier": classifiers.load("digits") if digits else None,
-    }
+    An interrupted training continues when the command is given again.
+
+    [bold]Example[/]: smoothcert train edm-denoiser --data cifar10 --out models/cifar10-denoiser
+    """
+    from smoothcert import datasets, training
+
+    with _bar("denoiser", steps, quiet=quiet) as progress:
+        done = training.train_edm_denoiser(
+            datasets.load(_splits(data)[0], root=data_dir, download=bool(download)),
+            out,
+            steps=steps,
+            typical_sigma=typical_sigma,
+            channels=_whole_numbers(channels),
+            blocks=blocks,
+            flip=flip,
+            precision=precision,
+            half=half,
+            seed=seed,
+            threads=threads,
+            command=_command(),
+            progress=progress,
+        )
+    _show(done)
 
 
 @app.command()
@@ -209,6 +218,14 @@ def classifier(
             progress=progress,
         )
     _show(done)
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    """``16,32``, repeated numbers kept."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidInput(f"{text!r}", "these are no whole numbers", "Write for instance 32,64") from error
 
 
 def _command() -> str:

@@ -101,7 +101,7 @@ class ResidualUNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """images + convolution(ReLU(scale * convolution(images) + shift)), scale and shift from the noise level."""
+    """images + convolution(ReLU(scale * convolution(images) + shift)), both from the noise level."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,15 +120,19 @@ class _Block(nn.Module):
         return changed
 
 
-def save(network: ResidualUNet, directory: str | Path, **more: Any) -> Path:
-    """Write ``config.json`` (with what else is given, such as the preconditioning) and safetensors."""
+def save(network: ResidualUNet, directory: str | Path, *, half: bool = False, **more: Any) -> Path:
+    """Write ``config.json`` (with what else is given, such as the preconditioning) and safetensors.
+
+    ``half`` keeps the weights in float16: half the size, and each of them rounded to 11 bits.
+    """
     from safetensors.torch import save_file
 
     root = Path(directory)
     root.mkdir(parents=True, exist_ok=True)
     config = {"_class_name": CLASS, **dataclasses.asdict(network.config), **more}
     (root / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    kept = torch.float16 if half else torch.float32
+    tensors = {name: tensor.to(kept).contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, root / "model.safetensors")
     return root
 

@@ -39,6 +39,7 @@ def train_edm_denoiser(
     spread: float = 1.0,
     flip: bool = True,
     precision: str = "bf16",
+    half: bool = False,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -62,6 +63,7 @@ def train_edm_denoiser(
         spread: standard deviation of its natural logarithm.
         flip: mirror half of the images; off for data such as digits.
         precision: ``bf16`` for mixed precision, ``no`` for float32.
+        half: save the weights in float16.
         seed: of weights, order, mirroring and noise.
         device: ``auto`` or ``cpu``.
         threads: of the CPU; ``None`` leaves the number as it is.
@@ -87,9 +89,8 @@ def train_edm_denoiser(
             network, batches.loss, steps=steps, learning_rate=learning_rate, weight_decay=0.01,
             average=0.9995, device=device, precision=precision, savepoint=savepoint, progress=progress,
         )  # fmt: skip
-    residual_unet.save(
-        network, out, preconditioning="edm", sigma_data=SIGMA_DATA, trained_sigma=batches.range
-    )
+    described = {"preconditioning": "edm", "sigma_data": SIGMA_DATA, "trained_sigma": batches.range}
+    residual_unet.save(network, out, half=half, **described)
     write_card(out, "denoiser", dataset, settings, outcome, {}, command)
     savepoint.remove()
     return Trained(Path(out), outcome.steps, outcome.seconds, outcome.loss, {})
