@@ -64,6 +64,10 @@ class ModelOutputError(SmoothcertError):
     """A model that returned something of the wrong shape or type."""
 
 
+class EndpointError(SmoothcertError):
+    """A classifier behind a network address that does not answer, or refuses to."""
+
+
 class RunFileError(SmoothcertError):
     """A run directory that cannot be used: corrupt, foreign, unreadable, or written by a newer version."""
 
