@@ -114,7 +114,7 @@ def test_predict_and_grid_take_the_same_options(place: Path, smoothcert: Command
 def test_missing_data_name_the_places_and_the_ways_out(place: Path, smoothcert: Command) -> None:
     for words in (["certify", *SMALL], ["certify"], ["train", "classifier", "--out", "m"]):
         done = smoothcert(*words, "--data", "cifar100", "--data-dir", "data", expect=4)
-        for shown in (str(place / "data/cifar-100-python"), "--data-dir DIR", "--download"):
+        for shown in ("cifar-100-python.tar.gz", str(place / "data"), "--data-dir DIR", "--download"):
             assert shown in done.stderr
         assert "Traceback" not in done.stderr
 

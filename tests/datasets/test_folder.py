@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import struct
 import zlib
 from pathlib import Path
@@ -95,6 +96,13 @@ def test_pictures_are_decoded_when_asked_for(tmp_path: Path) -> None:
     saved(tmp_path / "pets/cat/b.png", random_pixels(5, 8))
     with pytest.raises(DataError, match=r"cat/b\.png.*shape \(3, 5, 8\)"):
         found[1]
+
+
+def test_travels_to_a_worker_process(tmp_path: Path) -> None:
+    saved(tmp_path / "pets/cat/a.png")
+    found = load(f"folder:{tmp_path}/pets[:1]")
+    again = pickle.loads(pickle.dumps(found))
+    assert again[0].image.tobytes() == found[0].image.tobytes()
 
 
 def test_grey_pictures_stay_grey(tmp_path: Path) -> None:

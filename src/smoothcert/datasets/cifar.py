@@ -147,15 +147,16 @@ def _cifar(kind: str, split: str, directory: str | Path | None, download: bool) 
 
 
 def _find(kind: str, split: str, root: Path) -> tuple[tuple[_Version, Place] | None, list[str]]:
-    """The first place that has every file of the split; else where they were looked for."""
-    looked = []
+    """The first place that has every file of the split; else what was looked for, and what was incomplete."""
+    incomplete = []
     for version, place in _places(kind, root):
         lacking = place.lacks(version.files(split))
         if not lacking:
             return (version, place), []
-        incomplete = place.path.is_dir() and place.path != root
-        looked.append(f"{place.path}" + (f" (without {', '.join(lacking)})" if incomplete else ""))
-    return None, looked
+        if place.path.is_dir() and place.path != root:
+            incomplete.append(f"{place.path} lacks {', '.join(lacking)}")
+    names = [name for v in _KINDS[kind].versions for name in (v.folder, v.archive)]
+    return None, [f"{', '.join(names)} in {root} and {root / kind}", *incomplete]
 
 
 def _places(kind: str, root: Path) -> list[tuple[_Version, Place]]:

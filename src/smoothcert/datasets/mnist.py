@@ -53,8 +53,8 @@ def mnist(split: str = "test", *, root: str | Path | None = None, download: bool
         files = _find(place.path, split)
     if files is None:
         names = f"{_PREFIX[split]}-images-idx3-ubyte and {_PREFIX[split]}-labels-idx1-ubyte (or .gz)"
-        looked = [f"{names} in {place.path / folder}" for folder in _FOLDERS]
-        raise missing(f"mnist:{split}", looked, downloadable=True)
+        folders = " and ".join(str(place.path / folder) for folder in _FOLDERS)
+        raise missing(f"mnist:{split}", [f"{names} in {folders}"], downloadable=True)
     stamp = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files)
     return _read(split, files, stamp, place.given)
 

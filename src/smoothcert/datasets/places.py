@@ -41,7 +41,7 @@ def root_folder(directory: str | Path | None) -> Root:
 
 def missing(data: str, looked: Iterable[str], *, downloadable: bool) -> DataError:
     """The one error for data that are not there: where they were looked for, and the ways out."""
-    why = "its files were not found; looked for " + ", ".join(looked)
+    why = "its files were not found; looked for " + "; ".join(looked)
     name_it = f"Name the folder that holds them: --data-dir DIR, root=DIR or {ROOT}=DIR"
     fetch_it = "; or fetch them: --download or download=True" if downloadable else ""
     return DataError(f"data set {data!r}", why, name_it + fetch_it)
