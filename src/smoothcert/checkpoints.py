@@ -101,7 +101,7 @@ def read_card(directory: str | Path) -> Card:
         CheckpointError: no readable card, or a file that is missing, unlisted, or differs from the card.
     """
     root = Path(directory)
-    content = _toml(root / CARD)
+    content = read_toml(root / CARD)
     listed = content.get("sha256")
     if not isinstance(listed, dict) or not all(isinstance(value, str) for value in listed.values()):
         why = "its table [sha256] of file hashes is missing"
@@ -125,6 +125,18 @@ def read_config(path: str | Path) -> dict[str, Any]:
             f"configuration {str(path)!r}", "it is not a JSON object", "Save the model again"
         )
     return config
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        CheckpointError: missing, or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
 
 
 def load_safetensors(path: str | Path) -> dict[str, Tensor]:
@@ -220,13 +232,6 @@ def _pickled(path: str | Path) -> CheckpointError:
     why = "it is a pickle, which can run any code when opened"
     instead = "Convert it to safetensors (safetensors.torch.save_file) where you trust its origin"
     return CheckpointError(f"weights {str(path)!r}", why, instead)
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
 
 
 def _compare(root: Path, listed: Mapping[str, str], found: Mapping[str, str]) -> None:

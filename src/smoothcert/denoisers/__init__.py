@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from smoothcert.checkpoints import embedded, from_import, read_config
-from smoothcert.denoisers import diffusers, edm
+from smoothcert.denoisers import cards, diffusers, dncnn, edm, hub, openai
 from smoothcert.denoisers.callable import CallableDenoiser
 from smoothcert.denoisers.diffusion import DiffusionDenoiser
+from smoothcert.denoisers.dncnn import ConvolutionalDenoiser
 from smoothcert.denoisers.gaussian import GaussianDenoiser
 from smoothcert.denoisers.identity import IdentityDenoiser
 from smoothcert.diffusion.samplers import Sampler
@@ -27,6 +28,7 @@ from smoothcert.protocols import named
 __all__ = [
     "NAMES",
     "CallableDenoiser",
+    "ConvolutionalDenoiser",
     "DescribedDenoiser",
     "DiffusionDenoiser",
     "GaussianDenoiser",
@@ -34,9 +36,22 @@ __all__ = [
     "load",
 ]
 
-NAMES = ("digits", "identity", "a directory", "diffusers:DIRECTORY", "python:MODULE:ATTRIBUTE")
+NAMES = (
+    "digits",
+    "identity",
+    "a directory",
+    "OWNER/MODEL",
+    "diffusers:DIRECTORY",
+    "openai:FILE",
+    "edm:FILE",
+    "ffdnet:FILE",
+    "fdncnn:FILE",
+    "dncnn:FILE",
+    "memnet:FILE",
+    "python:MODULE:ATTRIBUTE",
+)
 
-_OWN = (CallableDenoiser, DiffusionDenoiser, GaussianDenoiser, IdentityDenoiser)
+_OWN = (CallableDenoiser, ConvolutionalDenoiser, DiffusionDenoiser, GaussianDenoiser, IdentityDenoiser)
 
 
 class DescribedDenoiser(Protocol):
@@ -48,21 +63,43 @@ class DescribedDenoiser(Protocol):
     def __call__(self, noisy: Tensor, sigma: float, /) -> Tensor: ...
 
 
+_FILES: dict[str, Callable[[str], DescribedDenoiser]] = {
+    "openai": openai.load,
+    "edm": edm.load,
+    **dict.fromkeys(dncnn.KINDS, dncnn.load),
+}
+
+
 def load(
     name: str | Path | Callable[..., Tensor], *, sampler: str | Sampler | None = None
 ) -> DescribedDenoiser:
     """The denoiser called ``name``, ready for use.
 
+    ========================================  =============================================================
+    ``digits``                                the diffusion model that ships with the package
+    ``identity``                              no denoiser
+    a directory, ``diffusers:DIRECTORY``      a diffusers pipeline, or what ``smoothcert train`` wrote
+    ``google/ddpm-cifar10-32``                a pipeline of the Hugging Face hub
+    ``openai:FILE.pt``                        a checkpoint of improved-diffusion or guided-diffusion
+    ``edm:FILE``                              a state dict of NVlabs/edm
+    ``ffdnet:FILE``, ``fdncnn:FILE``          convolutional denoisers that are told the noise level
+    ``dncnn:FILE``, ``memnet:FILE``           convolutional denoisers for the noise they were trained on
+    ``python:MODULE:ATTRIBUTE``               your own function
+    ========================================  =============================================================
+
+    A file takes options behind a question mark: ``dncnn:net.pth?sigma=80/255,90/255``. A file that
+    ``cards.toml`` knows by its name needs neither kind nor options.
+
     Args:
-        name: ``digits`` (embedded), ``identity``, a model directory (also ``diffusers:DIRECTORY``),
-            ``python:MODULE:ATTRIBUTE`` for your own function, or the function itself.
+        name: one of the above, or the function itself.
         sampler: ``one-shot`` (default), ``ancestral``, ``ddim:STEPS``, ``edm:STEPS``, or a sampler; diffusion
             models only.
 
     Raises:
         UnknownName: a name that means nothing here; the message lists what exists.
-        InvalidInput: a sampler for a denoiser that has none.
-        CheckpointError: a model directory that cannot be read.
+        InvalidInput: a sampler for a denoiser that has none, or a model of which something is not known.
+        CheckpointError: weights that are missing, damaged, of another architecture, not what their card
+            says, or would run code.
     """
     found = name if isinstance(name, _OWN) else _find(name)
     if isinstance(name, str | Path):
@@ -89,10 +126,27 @@ def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:
         return found
     if text.startswith("python:"):
         return _from_python(text)
+    kind = text.partition(":")[0]
+    if kind in _FILES and kind != text:
+        return _FILES[kind](text)
     directory = Path(text.removeprefix("diffusers:"))
     if text.startswith("diffusers:") or directory.is_dir():
         return _from_directory(directory)
+    if Path(text.partition("?")[0]).is_file():
+        return _from_file(text)
+    if hub.is_id(text):
+        return hub.load(text)
     raise UnknownName.among("denoiser", text, NAMES)
+
+
+def _from_file(text: str) -> DescribedDenoiser:
+    """A weight file named without its kind: its card knows it, or the caller has to."""
+    card = cards.find(text.partition("?")[0])
+    if card is None or card.kind not in _FILES:
+        why = "a weight file does not say for which network it is, and no card knows this name"
+        kinds = ", ".join(f"{kind}:{text}" for kind in _FILES)
+        raise InvalidInput(f"denoiser {text!r}", why, f"Write one of {kinds}")
+    return _FILES[card.kind](f"{card.kind}:{text}")
 
 
 def _from_directory(directory: Path) -> DiffusionDenoiser:

@@ -191,11 +191,17 @@ class TableSchedule(Schedule):
         log_sigma: ``(T,)`` strictly increasing.
         name: what the schedule is called in messages.
         recipe: the diffusers configuration it came from; empty means that betas are listed one by one.
+        time_scale: the network is told t * time_scale at step t; not 1 for some models of other than 1000
+            steps.
+
+    Raises:
+        InvalidInput: levels that do not rise, or a time_scale that is not positive and finite.
     """
 
     log_sigma: FloatArray = field(repr=False)
     name: str = "table"
     recipe: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    time_scale: float = 1.0
 
     def __post_init__(self) -> None:
         table = np.array(self.log_sigma, dtype=np.float64)
@@ -211,6 +217,9 @@ class TableSchedule(Schedule):
                 "its noise does not rise strictly at every index (or is zero, infinite or NaN somewhere)",
                 "List alpha_bar strictly inside (0, 1), decreasing with the index",
             )
+        if not 0 < self.time_scale < math.inf:
+            given = f"time_scale={self.time_scale}"
+            raise InvalidInput(given, "times keep their order and stay finite", "Write 1000 / timesteps")
         table.flags.writeable = False
         object.__setattr__(self, "log_sigma", table)
 
@@ -244,7 +253,18 @@ class TableSchedule(Schedule):
     def _time(self, sigma: float, /) -> float:
         return float(np.interp(math.log(sigma), self.log_sigma, np.arange(self.timesteps)))
 
+    def condition(self, t: float) -> float:
+        return t * self.time_scale
+
+    def time_conditioned_on(self, condition: float) -> float:
+        return condition / self.time_scale
+
     def to_diffusers(self) -> dict[str, Any]:
+        if self.time_scale != 1:
+            why = "diffusers' schedulers tell a network the step itself"
+            raise InvalidInput(
+                f"time_scale={self.time_scale:g}", why, "Keep the checkpoint as it is published"
+            )
         if self.recipe:
             return dict(self.recipe)
         log_alpha_bar = -np.logaddexp(0, 2 * self.log_sigma)
@@ -252,10 +272,11 @@ class TableSchedule(Schedule):
         return {"num_train_timesteps": self.timesteps, "trained_betas": listed.tolist()}
 
     def describe(self) -> dict[str, Any]:
+        scale = {} if self.time_scale == 1 else {"time_scale": self.time_scale}
         if self.recipe:
-            return {"kind": "table", **self.recipe}
+            return {"kind": "table", **self.recipe, **scale}
         digest = hashlib.sha256(self.log_sigma.astype("<f8").tobytes()).hexdigest()
-        return {"kind": "table", "num_train_timesteps": self.timesteps, "sha256": digest}
+        return {"kind": "table", "num_train_timesteps": self.timesteps, "sha256": digest, **scale}
 
 
 def beta_schedule(
