@@ -58,17 +58,16 @@ def from_config(config: Mapping[str, Any]) -> Preprocessing:
     """
     channels, height, width = config["input_size"]
     interpolation, mode = config.get("interpolation", "bilinear"), config.get("crop_mode") or "center"
-    if interpolation not in INTERPOLATIONS or mode not in ("center", "squash"):
-        found = f"timm preprocessing with interpolation={interpolation}, crop_mode={mode}"
+    square = height == width  # else timm's centre crop keeps the ratio in a way of its own
+    if interpolation not in INTERPOLATIONS or not (mode == "squash" or (mode == "center" and square)):
+        found = f"timm preprocessing {height}x{width}, interpolation={interpolation}, crop_mode={mode}"
         raise InvalidInput(found, "smoothcert does not know it", "Wrap the model in a function")
     share = float(config.get("crop_pct") or 1.0)
     larger = math.floor(height / share), math.floor(width / share)
-    square = height == width
-    short = mode == "center" and square
     return Preprocessing(
         mean=_floats(config["mean"]),
         std=_floats(config["std"]),
-        size=larger[0] if short else larger,
+        size=larger if mode == "squash" else larger[0],
         interpolation=interpolation,
         crop=(height, width),
         centre="round",
