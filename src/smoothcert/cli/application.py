@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from smoothcert import __version__
-from smoothcert.cli import certify, curve, export, grid, predict, status, table, train, verify
+from smoothcert.cli import certify, curve, export, grid, inspect, predict, status, table, train, verify
 
 app = typer.Typer(
     name="smoothcert",
@@ -36,3 +36,4 @@ app.command("verify")(verify.verify)
 app.command("status")(status.status)
 app.command("export")(export.export)
 app.add_typer(train.app, name="train")
+app.add_typer(inspect.app, name="models")

@@ -44,6 +44,7 @@ def certify(
     batch: options.Batch = None,
     threads: options.Threads = None,
     workers: options.Workers = None,
+    precision: options.Precision = None,
     device: options.Device = None,
     out: options.Out = None,
     config: options.Config = None,
@@ -156,20 +157,20 @@ def _warn_of_nonfinite(jobs: list[Any]) -> None:
 
 
 def _next_steps(settings: Settings) -> None:
+    """Commands that work as they are printed, whatever this run was."""
+    repeat, undenoised = f"smoothcert certify --config {settings.out}/run.toml", f"{settings.out}-undenoised"
+    steps = [(f"smoothcert verify {settings.out}", "recompute every claim from the stored votes")]
+    if settings.denoiser != "none":
+        steps += [
+            (f"{repeat} --denoiser none --out {undenoised}", "the same without the denoiser"),
+            (f"smoothcert table {settings.out} {undenoised}", "put both into one table"),
+        ]
+    steps += [
+        (f"smoothcert table {settings.out} --best --against carlini2023:cifar10", "in the paper's layout"),
+        (f"{repeat} --n {10 * settings.n} --out {settings.out}-more", "more draws, larger radii"),
+    ]
     say("\nWhat next:")
-    for command, meaning in (
-        (f"smoothcert verify {settings.out}", "recompute every claim from the stored votes"),
-        ("smoothcert certify --denoiser none --out runs/undenoised", "the same without the diffusion model"),
-        (f"smoothcert table {settings.out} runs/undenoised", "put both into one table"),
-        (
-            f"smoothcert table {settings.out} --best --against carlini2023:cifar10",
-            "in the layout of the paper",
-        ),
-        (
-            f"smoothcert certify --data '{settings.data}' --n 10000 --out runs/more",
-            "more draws, larger radii",
-        ),
-    ):
+    for command, meaning in steps:
         say(f"  {command:<70} {meaning}")
 
 

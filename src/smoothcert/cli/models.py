@@ -42,7 +42,13 @@ def smooth(
 
     classifier, denoiser = models
     return SmoothedClassifier(
-        classifier, sigma, denoiser=denoiser, noise=settings.noise, levels=levels, device=settings.device
+        classifier,
+        sigma,
+        denoiser=denoiser,
+        noise=settings.noise,
+        levels=levels,
+        device=settings.device,
+        precision=settings.precision,
     )
 
 

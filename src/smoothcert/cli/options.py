@@ -93,6 +93,14 @@ Workers = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", show_default="auto")
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="float32, or bf16-mixed: faster, another base classifier.",
+        show_default="float32",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no hints; results only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Runs = Annotated[
@@ -131,12 +139,13 @@ _DEFAULTS: dict[str, Any] = {
     "batch": None,
     "threads": None,
     "workers": None,
+    "precision": "float32",
     "device": "auto",
     "out": None,
 }
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
-        ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "device"), (str,)
+        ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "precision", "device"), (str,)
     ),
     **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "workers"), (int,)),
     "alpha": (float,),
@@ -168,13 +177,17 @@ class Settings:
     batch: int | None
     threads: int | None
     workers: int | None
+    precision: str
     device: str
     out: Path
 
 
 def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     """Join flags, configuration and defaults, in that order; unknown keys and wrong types are refused."""
-    chosen = _configured(task, config) | {key: value for key, value in flags.items() if value is not None}
+    written, given_now = _configured(task, config), {k: v for k, v in flags.items() if v is not None}
+    if given_now.get("denoiser") == "none":
+        written.pop("sampler", None)  # of the denoiser that is being left out
+    chosen = written | given_now
     given = set(chosen)
     values = _DEFAULTS | chosen
     if "data" in given and not str(values["data"]).startswith("digits"):
@@ -206,7 +219,9 @@ def default_directory(task: str, chosen: dict[str, Any]) -> str:
     """``runs/digits``, with what differs from the demo in the name: ``runs/digits-none``."""
     words = [str(chosen.get("data", "digits")).partition("[")[0]]
     words += [
-        str(chosen[key]) for key in ("classifier", "denoiser", "sampler", "noise", "bound") if key in chosen
+        str(chosen[key])
+        for key in ("classifier", "denoiser", "sampler", "noise", "bound", "precision")
+        if key in chosen
     ]
     words += ["predict"] if task == "predict" else []
     return "runs/" + re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")

@@ -28,6 +28,7 @@ def predict(
     batch: options.Batch = None,
     threads: options.Threads = None,
     workers: options.Workers = None,
+    precision: options.Precision = None,
     device: options.Device = None,
     out: Annotated[
         Path | None,

@@ -36,6 +36,7 @@ def settings(specification: Specification) -> dict[str, Any]:
         "bound": spec.rule.bound if spec.rule.task == "certify" else None,
         "batch": spec.execution.batch,
         "threads": spec.execution.threads,
+        "precision": spec.execution.dtype,
         "device": "cpu" if spec.execution.device == "cpu" else "cuda",
     }
     return {key: value for key, value in chosen.items() if value is not None}

@@ -1,0 +1,172 @@
+"""``smoothcert models``: what can be named, and what a named model is before anything is certified with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from smoothcert.cli import options
+from smoothcert.errors import InvalidInput, SmoothcertError
+
+app = typer.Typer(
+    help="Find and inspect classifiers and denoisers.", no_args_is_help=True, rich_markup_mode="rich"
+)
+_EXTRAS = {"transformers": "hf", "timm": "timm", "torchvision": "torchvision", "onnx": "onnx"}
+_LIBRARIES = {"onnx": "onnxruntime"}
+
+
+@app.command("inspect")
+def inspect(
+    name: Annotated[str | None, typer.Argument(help="Name of a classifier.", show_default=False)] = None,
+    denoiser: Annotated[
+        str | None, typer.Option("--denoiser", help="Name of a denoiser instead.", show_default=False)
+    ] = None,
+    image: Annotated[str, typer.Option("--image", help="Show what an image of this shape becomes.")] = (
+        "3x32x32"
+    ),
+    as_json: options.Json = False,
+) -> None:
+    """Show what a model is: kind, parameters, hash, preprocessing, classes.
+
+    [bold]Examples[/]
+
+      smoothcert models inspect digits --image 1x8x8
+
+      smoothcert models inspect transformers:google/vit-base-patch16-224
+
+      smoothcert models inspect --denoiser digits
+    """
+    if (name is None) == (denoiser is None):
+        given = "nothing to inspect" if name is None else f"both {name} and --denoiser {denoiser}"
+        raise InvalidInput(given, "one model is inspected at a time", "Write a name, or --denoiser NAME")
+    shape = _shape(image)
+    found = _classifier(name, shape) if name is not None else _denoiser(str(denoiser))
+    if as_json:
+        print(json.dumps(found))
+        return
+    for key, value in _lines(found):
+        print(f"{key:<24}{value}")
+
+
+@app.command("list")
+def listed(as_json: options.Json = False) -> None:
+    """List the forms that names of classifiers and denoisers take, and what each still needs."""
+    from smoothcert import classifiers, denoisers
+
+    found = [_form("classifier", name) for name in classifiers.NAMES]
+    found += [_form("denoiser", name) for name in denoisers.NAMES]
+    if as_json:
+        print(json.dumps(found))
+        return
+    for one in found:
+        needs = "" if one["installed"] else f'  (pip install "smoothcert[{one["extra"]}]")'
+        print(f"{one['role']:<12}{one['name']}{needs}")
+
+
+def _form(role: str, name: str) -> dict[str, Any]:
+    library = name.partition(":")[0]
+    extra = _EXTRAS.get(library)
+    needed = _LIBRARIES.get(library, library)
+    installed = extra is None or importlib.util.find_spec(needed) is not None
+    return {"role": role, "name": name, "extra": extra, "installed": installed}
+
+
+def _classifier(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    from smoothcert import classifiers
+
+    _see_working_directory()
+    model: Any = classifiers.load(name)
+    names = getattr(model, "classes", None)
+    return {
+        "role": "classifier",
+        **_weights(model),
+        "class_count": len(names) if names else getattr(model, "class_count", None),
+        "classes": list(names) if names else None,
+        "image": list(shape),
+        **_becomes(model, shape),
+    }
+
+
+def _becomes(model: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The shape that the network gets for an image, or why it gets none."""
+    preprocessing = getattr(model, "preprocessing", None)
+    if preprocessing is None:
+        return {"becomes": None, "refused": None}
+    try:
+        return {"becomes": list(preprocessing.result(shape)), "refused": None}
+    except SmoothcertError as error:
+        return {"becomes": None, "refused": str(error)}
+
+
+def _denoiser(name: str) -> dict[str, Any]:
+    from smoothcert import denoisers
+
+    _see_working_directory()
+    return {"role": "denoiser", **_weights(denoisers.load(name))}
+
+
+def _weights(model: Any) -> dict[str, Any]:
+    """What a run's specification will say of it, and its size."""
+    from smoothcert.engine.specify import component
+    from smoothcert.smoothing.network import modules_of
+
+    modules, stated = modules_of(model), component(model)
+    parameters = sum(weight.numel() for module in modules for weight in module.parameters())
+    return {
+        "source": stated.source,
+        "kind": stated.settings.get("kind"),
+        "parameters": parameters if modules else None,
+        "sha256": stated.sha256,
+        "settings": {key: value for key, value in stated.settings.items() if key != "kind"},
+    }
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """For people: nested settings one a line, long lists shortened."""
+    lines: list[tuple[str, str]] = []
+    for key, value in found.items():
+        if key == "settings":
+            lines += _nested(value)
+        elif key in ("image", "becomes"):
+            lines.append((key, "x".join(map(str, value)) if value else "as it is"))
+        elif key == "parameters":
+            lines.append((key, f"{value:,}" if value is not None else "not known here"))
+        elif key != "refused" or value:
+            lines.append((key, _text(value)))
+    refused = found.get("refused")
+    return [line for line in lines if not (refused and line[0] == "becomes")]
+
+
+def _nested(value: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    for key, inner in value.items():
+        whole = f"{prefix}{key}"
+        lines += _nested(inner, f"{key}.") if isinstance(inner, dict) else [(whole, _text(inner))]
+    return lines
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        shown = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value[:8])
+        return shown if len(value) <= 8 else f"{shown}, ... ({len(value)} in all)"
+    return str(value)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", text):
+        raise InvalidInput(f"--image {text}", "is no shape CxHxW", "Write for instance --image 3x32x32")
+    return tuple(int(part) for part in text.split("x"))
+
+
+def _see_working_directory() -> None:
+    """``python:mine:net`` finds mine.py here."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
