@@ -80,8 +80,16 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores for a batch; the images are centred here, so callers keep to the scale [0, 1]."""
+        self.check(tuple(images.shape[1:]))
         scores: Tensor = self.head(self.dropout(self.features(images - 0.5).flatten(1)))
         return scores
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse images of another shape than the network's; ``InvalidInput``."""
+        if shape != self.config.shape:
+            given, wanted = ("x".join(map(str, sides)) for sides in (shape, self.config.shape))
+            why = f"this classifier takes {wanted} only"
+            raise InvalidInput(f"images of {given}", why, "Choose a classifier for such images")
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a run's specification."""

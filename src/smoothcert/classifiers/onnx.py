@@ -75,7 +75,7 @@ class OnnxClassifier:
         return {
             "kind": "onnx",
             "runtime": _runtime().__version__,
-            "classes": self.class_count,
+            "class_count": self.class_count,
             "preprocessing": self.preprocessing.describe(),
         }
 

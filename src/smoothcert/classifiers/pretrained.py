@@ -63,7 +63,7 @@ class PretrainedClassifier(nn.Module):
         return {
             "kind": self.kind,
             **self.settings,
-            "classes": self.class_count,
+            "class_count": self.class_count,
             "preprocessing": self.preprocessing.describe(),
         }
 

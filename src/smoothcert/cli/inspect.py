@@ -1,4 +1,4 @@
-"""``smoothcert models``: what can be named, and what a named model is before anything is certified with it."""
+"""``smoothcert models``: what can be named, and what a model is before anything is certified with it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 _EXTRAS = {"transformers": "hf", "timm": "timm", "torchvision": "torchvision", "onnx": "onnx"}
 _LIBRARIES = {"onnx": "onnxruntime"}
+_SHOWN_ABOVE = ("kind", "classes", "class_count")
 
 
 @app.command("inspect")
@@ -51,7 +52,7 @@ def inspect(
         print(json.dumps(found))
         return
     for key, value in _lines(found):
-        print(f"{key:<24}{value}")
+        print(f"{key:<30}{value}")
 
 
 @app.command("list")
@@ -94,14 +95,16 @@ def _classifier(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _becomes(model: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    """The shape that the network gets for an image, or why it gets none."""
+    """The shape that the network gets for an image, or why it gets none; nothing of a model without one."""
     preprocessing = getattr(model, "preprocessing", None)
-    if preprocessing is None:
-        return {"becomes": None, "refused": None}
     try:
-        return {"becomes": list(preprocessing.result(shape)), "refused": None}
+        if preprocessing is not None:
+            return {"becomes": list(preprocessing.result(shape)), "refused": None}
+        if hasattr(model, "check"):
+            model.check(shape)
     except SmoothcertError as error:
         return {"becomes": None, "refused": str(error)}
+    return {"becomes": None, "refused": None}
 
 
 def _denoiser(name: str) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _weights(model: Any) -> dict[str, Any]:
         "kind": stated.settings.get("kind"),
         "parameters": parameters if modules else None,
         "sha256": stated.sha256,
-        "settings": {key: value for key, value in stated.settings.items() if key != "kind"},
+        "settings": {key: value for key, value in stated.settings.items() if key not in _SHOWN_ABOVE},
     }
 
 
