@@ -49,7 +49,10 @@ Download = Annotated[
 ClassifierName = Annotated[
     str | None,
     typer.Option(
-        "--classifier", help="digits, a model directory, or python:module:function.", show_default="digits"
+        "--classifier",
+        help="digits, a directory, transformers:ID, timm:NAME, torchvision:NAME, resnet56:FILE, onnx:FILE, "
+        "https://..., python:module:function; see 'smoothcert models list'.",
+        show_default="digits",
     ),
 ]
 DenoiserName = Annotated[
