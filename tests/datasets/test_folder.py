@@ -69,6 +69,15 @@ def test_pictures_by_class_and_file_name_with_the_pixels_where_they_were(tmp_pat
         found[4]
 
 
+def test_classes_are_sorted_whatever_the_disk_says(tmp_path: Path) -> None:
+    names = ["n3", "n10", "n1", "b", "a", "Z", "n2", "c", "é", "x"]
+    for name in names:
+        saved(tmp_path / "pets" / name / "a.png")
+    found = load(f"folder:{tmp_path}/pets")
+    assert list(found.classes) == sorted(names)
+    assert [found[k].name.split("/")[0] for k in range(len(found))] == sorted(names)
+
+
 def test_slices_options_and_names_stay_together(tmp_path: Path) -> None:
     for k in range(6):
         saved(tmp_path / f"pets/c{k % 2}/{k}.png", random_pixels(9, 8 + k))
@@ -161,6 +170,16 @@ def test_deep_and_transparent_pictures_are_refused(
     (tmp_path / "d/x/b.png").write_bytes(content)
     with pytest.raises(DataError, match=rf"x/b\.png.*{message}"):
         load(f"folder:{tmp_path}/d{options}")[1]
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "L"])
+def test_one_transparent_colour_is_refused_too(mode: str, tmp_path: Path) -> None:
+    (tmp_path / "d/x").mkdir(parents=True)
+    colour = {"P": 0, "RGB": (0, 0, 0), "L": 0}[mode]
+    Image.new(mode, (2, 2)).save(tmp_path / "d/x/a.png", transparency=colour)
+    for options in ("", "?mode=rgb"):
+        with pytest.raises(DataError, match=r"x/a\.png.*transparent"):
+            load(f"folder:{tmp_path}/d{options}")
 
 
 def test_floats_cmyk_and_several_frames_are_refused(tmp_path: Path) -> None:

@@ -94,22 +94,20 @@ def _read(split: str, files: tuple[Path, Path], stamp: object, given: Path | Non
 
 def _idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """The entries of an idx file that must have this shape."""
-    header = struct.pack(">HBB", 0, 8, len(shape))
-    size = len(header) + 4 * len(shape) + math.prod(shape)
+    magic = struct.pack(">HBB", 0, 8, len(shape))
+    start = len(magic) + 4 * len(shape)
+    size = start + math.prod(shape)
     content = _content(path, size + 1)
-    if content[:4] != header:
-        raise damaged(
-            path, f"it starts with {content[:4].hex(' ')}, not with {header.hex(' ')} as idx files do"
-        )
-    axes = (
-        struct.unpack_from(f">{len(shape)}I", content, 4) if len(content) >= size - math.prod(shape) else ()
-    )
+    if content[:4] != magic:
+        why = f"it starts with {content[:4].hex(' ')}, not with {magic.hex(' ')} as idx files do"
+        raise damaged(path, why)
+    axes = struct.unpack_from(f">{len(shape)}I", content, 4) if len(content) >= start else ()
     if axes != shape:
         raise damaged(path, f"its shape is {axes}, that of the published file {shape}")
     if len(content) != size:
-        longer = "more than" if len(content) > size else f"{len(content)} of"
-        raise damaged(path, f"it has {longer} its {size} bytes")
-    return np.frombuffer(content, dtype=np.uint8, offset=size - math.prod(shape)).reshape(shape)
+        have = f"{len(content)} of" if len(content) < size else "more than"
+        raise damaged(path, f"it has {have} its {size} bytes")
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
 def _content(path: Path, most: int) -> bytes:
