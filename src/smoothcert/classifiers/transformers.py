@@ -192,6 +192,10 @@ def _read(name: str, call: Callable[[], Any]) -> Any:
             why = "it needs code that comes with it, and code from a model is never run here"
             instead = "Load it yourself where you trust it, and name it python:module:function"
             raise CheckpointError(f"classifier {name!r}", why, instead) from error
+        if "torchvision::" in str(error.__cause__):
+            why = "the transformers library cannot start, as the installed torchvision is for another torch"
+            instead = "Install torch and torchvision of one release, or uninstall torchvision"
+            raise CheckpointError(f"classifier {name!r}", why, instead) from error
         why = f"the transformers library cannot read it ({type(error).__name__}: {lines[0].rstrip('.')})"
         instead = "Check the name, the connection to the hub (or its cache), and the files"
         raise CheckpointError(f"classifier {name!r}", why, instead) from error
