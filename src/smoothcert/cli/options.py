@@ -59,7 +59,8 @@ DenoiserName = Annotated[
     str | None,
     typer.Option(
         "--denoiser",
-        help="digits, a diffusers directory, python:module:function, or none.",
+        help="digits, a model directory, a model of the hub (google/ddpm-cifar10-32), openai:FILE, edm:FILE, "
+        "ffdnet:FILE, fdncnn:FILE, dncnn:FILE, memnet:FILE, python:module:function, or none.",
         show_default="digits",
     ),
 ]

@@ -136,6 +136,8 @@ def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:
         return _from_file(text)
     if hub.is_id(text):
         return hub.load(text)
+    if kind != text:
+        raise UnknownName.among("kind of denoiser", kind, (*_FILES, "diffusers", "python"))
     raise UnknownName.among("denoiser", text, NAMES)
 
 
