@@ -112,6 +112,31 @@ def test_runs_that_differ_in_more_than_sigma_stay_apart(
     assert len(table.best(across_settings=True).rows) == 1
 
 
+@pytest.mark.parametrize(
+    ("descriptions", "shown", "caption"),
+    [
+        (("m: net, no denoiser", "m: net behind d"), {"no denoiser", "behind d"}, "m: net,"),
+        (("m: net", "m: net behind d"), {"m: net", "m: net behind d"}, None),
+        (
+            ("a: r20:w?mean=0.5,0.4&std=1 on d", "a: r56:w?mean=0.5,0.4&std=1 on d"),
+            {"r20:w on d", "r56:w on d"},
+            "a:,",
+        ),
+        (("a: b:w?mean=0.5 on d", "a: b:w?mean=0.4 on d"), {"b:w?mean=0.5 on d", "b:w?mean=0.4 on d"}, "a:,"),
+        (("x: net", "y: net"), {"x: net", "y: net"}, None),
+    ],
+)
+def test_what_all_models_share_is_said_once_and_what_differs_is_never_dropped(
+    descriptions: tuple[str, str], shown: set[str], caption: str | None
+) -> None:
+    runs = [replace(SMALL, description=one, name=str(k)) for k, one in enumerate(descriptions)]
+    text = certified_accuracy(runs, RADII).table()
+    where = text.header.index("data and model")
+    assert {row[where] for row in text.rows} == shown
+    if caption:
+        assert f": {caption}" in text.caption
+
+
 def test_equally_many_other_images_stay_apart() -> None:
     shifted = tuple(replace(outcome, index=outcome.index + 1) for outcome in LARGE.outcomes)
     table = certified_accuracy([SMALL, replace(LARGE, outcomes=shifted)], RADII)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import PurePath
 
@@ -46,8 +48,11 @@ def sigma(run: Results) -> str:
     return _UNKNOWN if run.sigma is None else f"{run.sigma:g}"
 
 
+MODEL = "data and model"
+_OPTIONS = re.compile(r"\?[^ ]*?(?=, | |$)")  # of a model's name: resnet20:file.th?mean=...&std=...
+
 _FACTS: tuple[Fact, ...] = (
-    ("data and model", lambda run: run.description or _UNKNOWN),
+    (MODEL, lambda run: run.description or _UNKNOWN),
     ("images", images),
     ("n0", lambda run: number(run.n0)),
     ("n", lambda run: number(run.n)),
@@ -64,6 +69,7 @@ def differing(runs: Sequence[Results]) -> list[Fact]:
     but different images), the run's name is a column too.
     """
     columns = [(name, read) for name, read in _FACTS if len({read(run) for run in runs}) > 1]
+    columns = [(name, _short_models(runs) if name == MODEL else read) for name, read in columns]
     rows = {(sigma(run), *(read(run) for _, read in columns)) for run in runs}
     told_apart = len({setting(run) for run in runs}) == 1 or bool(columns)
     if len(rows) < len(runs) or not told_apart:
@@ -76,12 +82,34 @@ def shared(runs: Sequence[Results]) -> str:
     if not runs:
         return ""
     equal = {name: read(runs[0]) for name, read in _FACTS if len({read(run) for run in runs}) == 1}
-    said = [] if equal.get("data and model", _UNKNOWN) == _UNKNOWN else [equal["data and model"]]
+    said = [part for part in (equal.get(MODEL, _common(runs)),) if part not in ("", _UNKNOWN)]
     said += [f"{equal['images']} images"] if "images" in equal else []
     said += [f"{name} = {equal[name]}" for name in _DRAWS if equal.get(name, _UNKNOWN) != _UNKNOWN]
     silent = [name for name in _DRAWS if equal.get(name) == _UNKNOWN]
     said += [f"{_listed(silent)} not stated by the source"] if silent else []
     return ", ".join(said) + "."
+
+
+def _short_models(runs: Sequence[Results]) -> Callable[[Results], str]:
+    """Data and model without the words with which all begin, and without options where names suffice."""
+    common = _common(runs)
+
+    def short(run: Results) -> str:
+        return (run.description or _UNKNOWN)[len(common) :].lstrip(" ,")
+
+    def bare(run: Results) -> str:
+        return _OPTIONS.sub("", short(run))
+
+    whole = {short(run) for run in runs}
+    return bare if len({bare(run) for run in runs}) == len(whole) else short
+
+
+def _common(runs: Sequence[Results]) -> str:
+    """The whole words with which the descriptions of all runs begin, if each says more than them."""
+    words = [re.split(r"(,? )", run.description or "") for run in runs]
+    alike = list(itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False)))
+    common = "".join(column[0] for column in alike).rstrip(" ,")
+    return common if all(len(one) > len(alike) for one in words) else ""
 
 
 def _listed(names: Sequence[str]) -> str:

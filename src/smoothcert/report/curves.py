@@ -22,6 +22,8 @@ _WIDTH, _PLOT_HEIGHT = 6.4, 3.9  # inches
 _LINE, _TOP, _BOTTOM, _LEFT, _RIGHT = 0.165, 0.42, 0.55, 0.72, 0.18  # a caption line, and the margins
 _MARKERS = "os^DvPX"
 _MARKS, _LABEL = 9, 46  # marks along a line; letters in a line of the legend
+_FEW = 3  # lines whose legend fits into the plot
+_KEY_LINE = 0.165  # inches a line of the legend below the plot
 
 
 def curve(
@@ -67,13 +69,16 @@ def _figure(
     from matplotlib.figure import Figure
 
     caption = textwrap.wrap(_caption([c.run for c in curves], confidence), 104)
-    below = _BOTTOM + _LINE * len(caption) + 0.1
+    text = _LINE * len(caption) + 0.1
+    key = _KEY_LINE * len(curves) + 0.1 if len(curves) > _FEW else 0.0
+    below = _BOTTOM + text + key
     height = _PLOT_HEIGHT + below
     figure = Figure(figsize=(_WIDTH, height))
     inside = (_WIDTH - _LEFT - _RIGHT) / _WIDTH, (_PLOT_HEIGHT - _TOP) / height
     axes = figure.add_axes((_LEFT / _WIDTH, below / height, *inside))
     last = max((c.radii[-1] for c in curves if c.radii), default=0.0)
     _lines(axes, curves, (max_radius or 1.04 * last) or 1.0)
+    _legend(figure, axes, (text + 0.05) / height if key else None)
     axes.set_title(title, fontsize=12, loc="left", pad=8)
     figure.text(0.12 / _WIDTH, 0.1 / height, "\n".join(caption), fontsize=7.5, va="bottom", linespacing=1.35)
     return figure
@@ -82,14 +87,11 @@ def _figure(
 def _lines(axes: Axes, curves: Sequence[analysis.Curve], right: float) -> None:
     facts = settings.differing([c.run for c in curves])
     for i, c in enumerate(curves):
-        label = "; ".join(
-            [
-                f"\N{GREEK SMALL LETTER SIGMA} = {settings.sigma(c.run)}",
-                *(f"{n} {read(c.run)}" for n, read in facts),
-            ]
-        )
+        said = [read(c.run) if n == settings.MODEL else f"{n} {read(c.run)}" for n, read in facts]
+        label = "; ".join([f"\N{GREEK SMALL LETTER SIGMA} = {settings.sigma(c.run)}", *said])
+        label = textwrap.fill(label, _LABEL) if len(curves) <= _FEW else textwrap.shorten(label, 110)
         style = {"color": PALETTE[i % len(PALETTE)], "marker": _MARKERS[i % len(_MARKERS)]}
-        _line(axes, c, style, textwrap.fill(label, _LABEL), (right / _MARKS, (i + 0.5) / len(curves)))
+        _line(axes, c, style, label, (right / _MARKS, (i + 0.5) / len(curves)))
     _frame(axes, right)
 
 
@@ -122,7 +124,16 @@ def _frame(axes: Axes, right: float) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(fontsize=9, frameon=True, framealpha=0.9, edgecolor=FAINT, labelcolor=INK, handlelength=2.6)
+
+
+def _legend(figure: Figure, axes: Axes, bottom: float | None) -> None:
+    """Inside the plot for a few lines; below it, where it covers nothing, for many."""
+    how: dict[str, Any] = {"labelcolor": INK, "handlelength": 2.6, "edgecolor": FAINT}
+    if bottom is None:
+        axes.legend(fontsize=9, frameon=True, framealpha=0.9, **how)
+    else:
+        left = (_LEFT - 0.1) / _WIDTH
+        figure.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(left, bottom), **how)
 
 
 def _caption(runs: Sequence[Results], confidence: float) -> str:
