@@ -266,6 +266,13 @@ def test_weights_of_another_architecture_are_refused(small: Path, spoil: Any, wh
         load(f"openai:{small}?{ALL}")
 
 
+def test_linear_betas_are_meant_for_a_thousand_steps(small: Path) -> None:
+    """Both code bases spread the same noise over other numbers of steps: 1e-4 to .02 become 20 times as large."""
+    made = load(f"openai:{small}?{ALL.replace('cosine', 'linear')}")
+    assert isinstance(made, DiffusionDenoiser)
+    assert made.schedule.levels == pytest.approx(beta_schedule("linear", 50, start=0.002, end=0.4).levels)
+
+
 def test_class_conditional_and_uneven_heads_are_refused(small: Path) -> None:
     with pytest.raises(InvalidInput, match="heads of one size"):
         load(f"openai:{small}?{ALL.replace('num_heads=2', 'num_heads=5')}")
