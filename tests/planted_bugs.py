@@ -58,6 +58,23 @@ BUGS = (
     Bug("post hoc alpha unmarked", "runlog/reading.py", "alpha_post_hoc=level != rule.alpha", "alpha_post_hoc=False", "tests/runlog/test_store.py"),
     Bug("two writers at once", "runlog/lock.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "tests/runlog/test_store.py tests/engine/test_run.py"),
     Bug("true sigma of the denoiser forgotten", "denoisers/diffusion.py", "2 * noisy - 1, 2 * sigma, draws", "2 * noisy - 1, sigma, draws", "tests/denoisers"),
+    Bug("mean and std exchanged", "classifiers/preprocessing.py", "return (images - mean) / std", "return (images - std) / mean", "tests/classifiers/test_preprocessing.py"),
+    Bug("shrunk without antialiasing", "classifiers/preprocessing.py", "antialias=self.antialias\n", "antialias=False\n", "tests/classifiers/test_preprocessing.py"),
+    Bug("channel order forgotten", "classifiers/preprocessing.py", 'if self.order == "bgr":', "if False:", "tests/classifiers/test_preprocessing.py"),
+    Bug("noisy images clipped before the network", "classifiers/preprocessing.py", "images = self._resized(images)", "images = self._resized(images.clamp(0, 1))", "tests/classifiers/test_preprocessing.py"),
+    Bug("a model's own processor not asked", "classifiers/transformers.py", "    confirm(own, ", "    (lambda *_: None)(own, ", "tests/classifiers/test_transformers.py -k something_else"),
+    Bug("a random last layer accepted", "classifiers/transformers.py", 'if report["missing_keys"]:', "if False:", "tests/classifiers/test_transformers.py -k last_layer"),
+    Bug("weights read with their code", "classifiers/transformers.py", "trust_remote_code=False, weights_only=True", "trust_remote_code=True, weights_only=False", "tests/classifiers/test_transformers.py -k not_run"),
+    Bug("labels renumbered the wrong way round", "classifiers/labels.py", "order.argsort()[answers]", "order[answers]", "tests/classifiers/test_labels.py"),
+    Bug("scores renumbered the wrong way round", "classifiers/labels.py", "answers[:, order]", "answers[:, order.argsort()]", "tests/classifiers/test_labels.py"),
+    Bug("classes of model and data not compared", "engine/specify.py", "order = match(smoothed.classifier, data.classes, data.name)", "order = None", "tests/classifiers/test_labels.py"),
+    Bug("a failed request is a vote", "classifiers/requests.py", "raise self._status(error) from error", "return error.read()", "tests/classifiers/test_http.py"),
+    Bug("Retry-After not kept to", "classifiers/requests.py", "return float(said)", "return 0.0", "tests/classifiers/test_http.py"),
+    Bug("redirects followed", "classifiers/requests.py", "build_opener(_NoRedirects)", "build_opener()", "tests/classifiers/test_http.py"),
+    Bug("pictures cut off to 8 bits, not rounded", "classifiers/blackbox.py", "levels.round().to", "levels.to", "tests/classifiers/test_http.py"),
+    Bug("secrets of an address stored", "classifiers/http.py", "self.source = without_secrets(url)", "self.source = url", "tests/classifiers/test_http.py"),
+    Bug("external weights not hashed", "classifiers/onnx.py", "    if not names:\n", "    if True:\n", "tests/classifiers/test_onnx.py"),
+    Bug("a normalisation guessed", "classifiers/plain.py", "        raise _untold(bare)\n", '        beside = {"mean": 0, "std": 1}\n', "tests/classifiers/test_plain.py"),
 )  # fmt: skip
 
 

@@ -197,6 +197,7 @@ def test_answers_that_mean_nothing_are_one_clear_error(service: Service, answer:
         ((401, {}, b""), "refused the request .status 401"),
         ((404, {}, b""), "status 404"),
         ((302, {"Location": "file:///etc/passwd"}, b""), "redirects elsewhere"),
+        ((302, {"Location": "/elsewhere"}, b""), "redirects elsewhere"),
         ((307, {"Location": "http://example.org/"}, b""), "redirects elsewhere"),
         ((200, {}, b" " * (5 << 20)), "longer than"),
     ],
