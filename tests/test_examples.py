@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.realdata import DATA, needs
 from torch import Tensor
 
 import smoothcert as sc
 from smoothcert.checkpoints import load_state
-from tests.realdata import DATA, needs
 
 WEIGHTS = DATA / "weights"
 

@@ -36,8 +36,10 @@ __all__ = [
     "load",
 ]
 
+_EMBEDDED = {"digits": "digits-denoiser", "cifar10": "cifar10-denoiser"}
+
 NAMES = (
-    "digits",
+    *_EMBEDDED,
     "identity",
     "a directory",
     "OWNER/MODEL",
@@ -77,6 +79,7 @@ def load(
 
     ========================================  =============================================================
     ``digits``                                the diffusion model that ships with the package
+    ``cifar10``                               the EDM denoiser that ships with the package, for one-shot use
     ``identity``                              no denoiser
     a directory, ``diffusers:DIRECTORY``      a diffusers pipeline, or what ``smoothcert train`` wrote
     ``google/ddpm-cifar10-32``                a pipeline of the Hugging Face hub
@@ -120,10 +123,8 @@ def _find(name: str | Path | Callable[..., Tensor]) -> DescribedDenoiser:
     text = str(name)
     if text == "identity":
         return IdentityDenoiser()
-    if text == "digits":
-        found = diffusers.load(embedded("digits-denoiser"))
-        found.source = text
-        return found
+    if text in _EMBEDDED:
+        return _from_directory(embedded(_EMBEDDED[text]))
     if text.startswith("python:"):
         return _from_python(text)
     kind = text.partition(":")[0]
@@ -152,6 +153,7 @@ def _from_file(text: str) -> DescribedDenoiser:
 
 
 def _from_directory(directory: Path) -> DiffusionDenoiser:
+    """A directory of ours or of diffusers, checked against its card where it has one."""
     config = directory / "config.json"
     if config.exists() and read_config(config).get("_class_name") == edm.RESIDUAL_UNET:
         return edm.load_residual_unet(directory)
