@@ -26,7 +26,12 @@ from smoothcert.checkpoints import (
 )
 from smoothcert.errors import CheckpointError, UnknownName
 
-SHIPPED = ("digits-classifier", "digits-denoiser")
+SHIPPED = {
+    "digits-classifier": "CC BY 4.0",
+    "digits-denoiser": "CC BY 4.0",
+    "cifar10-denoiser": "Learning multiple layers of features",
+}
+"""What ships, and what its card must say of the images it was made from."""
 
 
 @pytest.fixture
@@ -134,12 +139,12 @@ def test_shipped_weights_match_their_cards(name: str) -> None:
     card = read_card(embedded(name))
     assert card.sha256 == hashes(embedded(name))
     assert {"title", "command", "data", "training", "versions", "figures"} <= card.content.keys()
-    assert "CC BY 4.0" in card.content["data"]["source"]
+    assert SHIPPED[name] in card.content["data"]["source"]
 
 
 def test_shipped_weights_fit_in_the_package() -> None:
     files = [path for name in SHIPPED for path in embedded(name).rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 4_000_000
+    assert sum(path.stat().st_size for path in files) < 12_000_000
 
 
 def test_one_changed_bit_is_refused(copied: Path) -> None:
