@@ -75,6 +75,15 @@ BUGS = (
     Bug("secrets of an address stored", "classifiers/http.py", "self.source = without_secrets(url)", "self.source = url", "tests/classifiers/test_http.py"),
     Bug("external weights not hashed", "classifiers/onnx.py", "    if not names:\n", "    if True:\n", "tests/classifiers/test_onnx.py"),
     Bug("a normalisation guessed", "classifiers/plain.py", "        raise _untold(bare)\n", '        beside = {"mean": 0, "std": 1}\n', "tests/classifiers/test_plain.py"),
+    Bug("training: target of another preconditioning", "training/edm.py", "(SIGMA_DATA / total) ** 2", "(SIGMA_DATA / total)", "tests/training/test_edm_and_finetune.py -k target"),
+    Bug("training: noise at half its level", "training/edm.py", "math.log(2 * typical_sigma)", "math.log(typical_sigma)", "tests/training/test_edm_and_finetune.py -k spread"),
+    Bug("training: the average is not restored", "training/savepoint.py", "for name, part in parts.items():\n            part.load_state_dict", "for name, part in list(parts.items())[:3]:\n            part.load_state_dict", "tests/training/test_edm_and_finetune.py -k 'undisturbed and edm'"),
+    Bug("training: dropout goes on with the wrong draws", "training/finetune.py", "torch.manual_seed(draw.initial_seed())", "draw.initial_seed()", "tests/training/test_edm_and_finetune.py -k 'undisturbed and tune'"),
+    Bug("training: another training is continued", "training/savepoint.py", 'if state["settings"] != self._settings:', "if False:", "tests/training/test_edm_and_finetune.py -k another"),
+    Bug("weight files are unpickled", "checkpoints.py", "weights_only=True", "weights_only=False", "tests/test_checkpoints.py -k code"),
+    Bug("precision forgotten", "smoothing/network.py", 'torch.bfloat16, self.precision != "float32")', "torch.bfloat16, False)", "tests/smoothing/test_precision.py"),
+    Bug("precision is no part of the run", "engine/specify.py", "            dtype=smoothed.network.precision,\n", "", "tests/smoothing/test_precision.py"),
+    Bug("a model's difference dropped from a table", "analysis/settings.py", "return bare if len({bare(run) for run in runs}) == len(whole) else short", "return bare", "tests/analysis -k said_once"),
 )  # fmt: skip
 
 
@@ -82,7 +91,7 @@ def notices(bug: Bug) -> str:
     """``red`` if the named tests fail on the spoiled package, else what happened instead."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        for name in ("src", "tests", "pyproject.toml", "README.md"):
+        for name in ("src", "tests", "examples", "pyproject.toml", "README.md"):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
         target = place / "src/smoothcert" / bug.file
