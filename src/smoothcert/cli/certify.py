@@ -171,7 +171,7 @@ def _next_steps(settings: Settings) -> None:
     ]
     say("\nWhat next:")
     for command, meaning in steps:
-        say(f"  {command:<70} {meaning}")
+        say(f"  # {meaning}\n  {command}")
 
 
 def _header() -> str:
