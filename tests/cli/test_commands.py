@@ -148,6 +148,24 @@ def test_predict_and_grid(place: Path) -> None:
     assert (place / "pictures.svg").stat().st_size > 1_000
 
 
+def test_a_denoiser_that_is_no_diffusion_model_gets_its_pictures_too(place: Path) -> None:
+    words = [
+        "--data",
+        "digits:test[:2]",
+        "--n",
+        "50",
+        "--sigma",
+        "0.5",
+        "--classifier",
+        "digits",
+        "--out",
+        "runs/same",
+    ]
+    done = smoothcert("certify", "--denoiser", "identity", *words, where=place)
+    assert "| 0.5" in done.stdout
+    assert (place / "runs/same/grid.png").stat().st_size > 1_000
+
+
 def test_a_model_of_ones_own(place: Path) -> None:
     (place / "mine.py").write_text(
         "import torch\ndef net(x):\n    return torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)\n"

@@ -121,12 +121,27 @@ def _show_costs(jobs: list[Any], *, as_json: bool) -> None:
 
 
 def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool) -> None:
-    from smoothcert import analysis, report
+    """The table first, on the screen and on disk; pictures after it."""
+    from smoothcert import analysis
 
     table = analysis.certified_accuracy(found, radii=RADII)
+    (settings.out / "table.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
+    if as_json:
+        print(table.to_json())
+    else:
+        show(table.table())
+    pictures = _pictures(settings, found)
+    if not as_json:
+        say(f"\nwrote {', '.join(str(path) for path in pictures)}", quiet=quiet)
+    if not (as_json or quiet):
+        _next_steps(settings)
+
+
+def _pictures(settings: Settings, found: list[Any]) -> list[Any]:
+    from smoothcert import report
+
     pictures = [settings.out / "curve.png", settings.out / "curve.svg"]
     report.curve(found, pictures)
-    (settings.out / "table.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
     if settings.denoiser != "none":
         from smoothcert.cli.grid import draw
 
@@ -134,16 +149,9 @@ def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool)
             settings,
             sigma=settings.sigma[len(settings.sigma) // 2],
             images=5,
-            samplers=("one-shot", "ddim:20"),
             paths=(settings.out / "grid.png", settings.out / "grid.svg"),
         )
-    if as_json:
-        print(table.to_json())
-        return
-    show(table.table())
-    say(f"\nwrote {', '.join(str(path) for path in pictures)}", quiet=quiet)
-    if not quiet:
-        _next_steps(settings)
+    return pictures
 
 
 def _warn_of_nonfinite(jobs: list[Any]) -> None:

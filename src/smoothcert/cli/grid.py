@@ -26,8 +26,13 @@ def grid(
     classifier: options.ClassifierName = None,
     denoiser: options.DenoiserName = None,
     samplers: Annotated[
-        str, typer.Option("--samplers", help="Denoised columns, separated by commas.")
-    ] = "one-shot,ddim:20",
+        str | None,
+        typer.Option(
+            "--samplers",
+            help="Columns of a diffusion model, separated by commas.",
+            show_default="one-shot,ddim:20",
+        ),
+    ] = None,
     sigma: Annotated[float, typer.Option("--sigma", help="Noise level on pixels in \\[0, 1].")] = 0.5,
     images: Annotated[int, typer.Option("--images", help="How many images, from the start of the data.")] = 6,
     seed: options.Seed = None,
@@ -50,20 +55,28 @@ def grid(
     }
     flags |= {"denoiser": denoiser, "seed": seed, "device": device}
     settings = settle("grid", None, flags)
-    names = tuple(name.strip() for name in samplers.split(","))
+    names = tuple(name.strip() for name in samplers.split(",")) if samplers else None
     paths = options.both_pictures(out)
     written = draw(settings, sigma=sigma, images=images, samplers=names, paths=paths)
     say(f"wrote {', '.join(str(path) for path in written)}")
 
 
 def draw(
-    settings: Settings, *, sigma: float, images: int, samplers: Sequence[str], paths: Sequence[Path]
+    settings: Settings,
+    *,
+    sigma: float,
+    images: int,
+    samplers: Sequence[str] | None = None,
+    paths: Sequence[Path],
 ) -> tuple[Path, ...]:
-    """Compute the columns with torch, and hand arrays to the report."""
+    """Compute the columns with torch, and hand arrays to the report.
+
+    Without ``samplers`` a diffusion model is shown one-shot and in 20 steps, another denoiser as it is.
+    """
     import numpy as np
 
     from smoothcert import report
-    from smoothcert.cli.models import load_data, load_models, smooth
+    from smoothcert.cli.models import load_data, smooth
     from smoothcert.smoothing.network import intra_op_threads
     from smoothcert.smoothing.pictures import columns
 
@@ -73,7 +86,7 @@ def draw(
         from smoothcert.errors import InvalidInput
 
         raise InvalidInput(f"images = {images}", "a grid shows at least one image", "Write --images 6")
-    models = {name: load_models(settings, sampler=name) for name in samplers}
+    models = _denoised_columns(settings, samplers)
     smoothed = {name: smooth(settings, pair, sigma, data.levels) for name, pair in models.items()}
     with intra_op_threads(settings.threads or 1):
         shown = columns(smoothed, examples, seed=settings.seed)
@@ -86,6 +99,19 @@ def draw(
         f"answers of the classifier {settings.classifier}."
     )
     return report.grid(drawn, list(paths), caption=caption)
+
+
+def _denoised_columns(settings: Settings, samplers: Sequence[str] | None) -> dict[str, tuple[Any, Any]]:
+    """Classifier and denoiser of each denoised column, by its title."""
+    from smoothcert.cli.models import load_models
+    from smoothcert.denoisers import DiffusionDenoiser
+
+    if samplers is None:
+        classifier, denoiser = load_models(settings)
+        if not isinstance(denoiser, DiffusionDenoiser):
+            return {"denoised": (classifier, denoiser)}
+        samplers = ("one-shot", "ddim:20")
+    return {name: load_models(settings, sampler=name) for name in samplers}
 
 
 def _verdicts(
