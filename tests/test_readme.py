@@ -25,10 +25,24 @@ def test_the_examples_run_in_order(tmp_path: Path) -> None:
 
 
 def test_both_commands_make_their_own_environment() -> None:
-    commands = re.findall(r"```sh\n(.*?)\n```", README, flags=re.DOTALL)
+    commands = re.findall(r"<!-- (?:demo|tests) -->\n```sh\n(.*?)\n```", README, flags=re.DOTALL)
     assert len(commands) == 2
     for command in commands:
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install")
+
+
+def test_the_other_commands_name_options_that_exist() -> None:
+    from typer.testing import CliRunner
+
+    from smoothcert.cli.application import app
+
+    words = re.findall(
+        r"(?<= )--[a-z][a-z-]*",
+        "".join(re.findall(r"^smoothcert certify.*?\n```", README, flags=re.DOTALL | re.MULTILINE)),
+    )
+    assert words
+    offered = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["certify", "--help"]).output
+    assert not [word for word in words if word not in offered]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!http)[^)]+)\)", README))))
