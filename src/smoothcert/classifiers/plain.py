@@ -8,7 +8,6 @@ directory written by ``save`` holds everything. To add an architecture, add a li
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +17,20 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from smoothcert.checkpoints import CARD, load_safetensors, load_state, read_card, read_config, sha256
+from smoothcert.checkpoints import (
+    CARD,
+    load_safetensors,
+    load_state,
+    read_card,
+    read_config,
+    read_toml,
+    sha256,
+)
 from smoothcert.classifiers import options as opt
 from smoothcert.classifiers import resnet
 from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.classifiers.pretrained import PretrainedClassifier, fill
 from smoothcert.errors import CheckpointError, InvalidInput, UnknownName
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -181,10 +183,7 @@ def _beside(path: Path) -> dict[str, Any]:
 
 
 def _card(card: Path, weights: Path) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"card {str(card)!r}", f"it cannot be read ({error})", "Correct it") from error
+    content = read_toml(card)
     promised = content.get("sha256")
     expected = promised.get(weights.name) if isinstance(promised, dict) else None
     if expected is not None and expected != sha256(weights):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from smoothcert.cli import options
+from smoothcert.cli.models import see_working_directory
 from smoothcert.errors import InvalidInput, SmoothcertError
 
 app = typer.Typer(
@@ -81,7 +80,7 @@ def _form(role: str, name: str) -> dict[str, Any]:
 def _classifier(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     from smoothcert import classifiers
 
-    _see_working_directory()
+    see_working_directory()
     model: Any = classifiers.load(name)
     names = getattr(model, "classes", None)
     return {
@@ -110,7 +109,7 @@ def _becomes(model: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 def _denoiser(name: str) -> dict[str, Any]:
     from smoothcert import denoisers
 
-    _see_working_directory()
+    see_working_directory()
     return {"role": "denoiser", **_weights(denoisers.load(name))}
 
 
@@ -167,9 +166,3 @@ def _shape(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", text):
         raise InvalidInput(f"--image {text}", "is no shape CxHxW", "Write for instance --image 3x32x32")
     return tuple(int(part) for part in text.split("x"))
-
-
-def _see_working_directory() -> None:
-    """``python:mine:net`` finds mine.py here."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())

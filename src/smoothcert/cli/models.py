@@ -22,12 +22,17 @@ def load_data(settings: Settings) -> Dataset:
     return datasets.load(settings.data, root=settings.data_dir, download=settings.download)
 
 
+def see_working_directory() -> None:
+    """``python:mine:net`` finds mine.py here."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def load_models(settings: Settings, *, sampler: str | None = None) -> tuple[Any, Any | None]:
     """Classifier and denoiser by name; ``sampler`` overrides the settings'."""
     from smoothcert import classifiers, denoisers
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # python:mine:net finds mine.py here
+    see_working_directory()
     classifier = classifiers.load(settings.classifier)
     if settings.denoiser == "none":
         return classifier, None

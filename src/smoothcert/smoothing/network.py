@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from smoothcert.protocols import Draws
 
 NONFINITE = -1  # stands for "no class" between the network and the tally, nowhere else
 
+
+Module = TypeVar("Module", bound=nn.Module)
 
 PRECISIONS = ("float32", "bf16-mixed")
 """``bf16-mixed``: convolutions and matrix products in bfloat16 (torch's autocast), all else in float32. That
@@ -85,7 +87,7 @@ class Network:
             for module in [*modules_of(self.classifier), *modules_of(self.denoiser)]:
                 module.eval().to(self.device)
                 if self.precision != "float32":
-                    _channels_last(module)
+                    channels_last(module)
         except (RuntimeError, AssertionError) as error:
             why = str(error).splitlines()[0].rstrip(".")
             hint = "Write cpu, cuda or cuda:N for a device that exists"
@@ -131,9 +133,11 @@ class Network:
         return to_labels(self.outputs(noisy, draws))
 
 
-def _channels_last(module: Any) -> None:
-    """The layout in which half-precision convolutions are fast."""
-    module.to(memory_format=torch.channels_last)
+def channels_last(module: Module) -> Module:
+    """The same module with its weights laid out as fast convolutions want them."""
+    moved: Any = module  # its `to` has no type for this
+    moved.to(memory_format=torch.channels_last)
+    return module
 
 
 def to_labels(outputs: Tensor) -> npt.NDArray[np.int64]:

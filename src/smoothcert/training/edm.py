@@ -17,9 +17,10 @@ from torch.nn import functional
 from smoothcert.denoisers import residual_unet
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
+from smoothcert.smoothing.network import channels_last
 from smoothcert.training.cards import write_card
 from smoothcert.training.images import gather, mirrored, named_generator, positions
-from smoothcert.training.loop import Progress, Trained, channels_last, fit, repeatable
+from smoothcert.training.loop import Progress, Trained, fit, repeatable
 from smoothcert.training.savepoint import Savepoint
 
 SIGMA_DATA = 0.5

@@ -8,8 +8,7 @@ the weights at hand instead of fresh ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from torch.nn import functional
 from smoothcert.classifiers import convnet, plain
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset, Denoiser
-from smoothcert.smoothing.network import modules_of
+from smoothcert.smoothing.network import channels_last, modules_of
 from smoothcert.training.cards import write_card
 from smoothcert.training.figures import accuracy
 from smoothcert.training.images import gather, mirrored, named_generator, positions, shifted
-from smoothcert.training.loop import Progress, Trained, channels_last, fit, repeatable
+from smoothcert.training.loop import Progress, Trained, fit, repeatable
 from smoothcert.training.savepoint import Savepoint
 
 
@@ -88,12 +87,12 @@ def finetune(
     batches = _Batches(dataset, denoiser, settings)
     steps = max(1, round(epochs * len(dataset) / batch_size))
     savepoint = Savepoint(Path(out) / "training.pt", settings | {"data": dataset.name})
-    with repeatable(seed, threads), _still(denoiser):
+    _settle(denoiser)
+    with repeatable(seed, threads):
         outcome = fit(
             channels_last(classifier).requires_grad_(True), batches.loss, steps=steps,
             learning_rate=learning_rate, weight_decay=0.01, average=0.0, device=device,
-            precision=precision, savepoint=savepoint,
-            progress=progress,
+            precision=precision, savepoint=savepoint, progress=progress,
         )  # fmt: skip
     _save(classifier.requires_grad_(False), out)
     figures = {}
@@ -129,12 +128,10 @@ class _Batches:
         return noisy if self._denoiser is None else self._denoiser(noisy, sigma).float()
 
 
-@contextmanager
-def _still(denoiser: Any) -> Iterator[None]:
-    """The denoiser's networks in evaluation mode, in the layout that is fastest."""
-    for network in modules_of(denoiser) if denoiser is not None else ():
+def _settle(denoiser: Any) -> None:
+    """Put the denoiser's networks into evaluation mode, in the layout that is fastest."""
+    for network in modules_of(denoiser):
         channels_last(network.eval())
-    yield
 
 
 def _save(classifier: Any, out: str | Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,16 +132,6 @@ def fit(
     model.to("cpu").eval()
     last = course.losses[-max(1, steps // 10) :]
     return Outcome(steps, course.seconds, sum(last) / len(last), torch.get_num_threads())
-
-
-Network = TypeVar("Network", bound=nn.Module)
-
-
-def channels_last(network: Network) -> Network:
-    """The same network with its weights laid out as fast convolutions want them."""
-    moved: Any = network  # its `to` has no type for this
-    moved.to(memory_format=torch.channels_last)
-    return network
 
 
 def _optimization(
