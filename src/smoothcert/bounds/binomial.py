@@ -153,13 +153,15 @@ def _tail_sum(k: int, n: int, p: float, q: float) -> tuple[float, float]:
             break
         block *= 2
     relative = 1e-13 + 16.0 * _EPS * (abs(k - n * p) + (start - k))
-    return _mass(k, n, p, q) * total, relative
+    return mass(k, n, p, q) * total, relative
 
 
-def _mass(k: int, n: int, p: float, q: float) -> float:
+def mass(k: int, n: int, p: float, q: float) -> float:
     """P(Bin(n, p) = k), Loader 2000, for p + q = 1."""
     if k == n:
         return math.exp(n * (math.log(p) if p < 0.5 else math.log1p(-q)))
+    if k == 0:
+        return mass(n, n, q, p)
     exponent = _stirling(n) - _stirling(k) - _stirling(n - k) - _deviance(k, n * p) - _deviance(n - k, n * q)
     return math.exp(exponent) * math.sqrt(n / (2.0 * math.pi * k * (n - k)))
 

@@ -77,6 +77,22 @@ def radius_from_lower(p_lower: float, sigma: float, *, noise_error: float = 0.0)
     return _round_down(sigma * (_z(p_lower - noise_error) - _z(0.5 + noise_error)))
 
 
+def probability_for(radius: float, sigma: float, *, noise_error: float = 0.0) -> float:
+    """If p_A exceeds the result, g is constant within ``radius``: the inverse of ``radius_from_lower``.
+
+    p* = Phi(radius / sigma + z(1/2 + e)) + e with e = ``noise_error``, rounded up; 1 where no probability
+    suffices. Source: Cohen et al. 2019, Theorem 1; THEORY 4.3 and 5.
+    """
+    _check(sigma, noise_error)
+    if not 0.0 <= radius < math.inf:
+        raise InvalidInput(f"radius = {radius!r}", "a radius is finite and not negative", "Write radius=0.5")
+    from scipy.special import ndtr
+
+    z = radius / sigma + _z(0.5 + noise_error)
+    below = float(ndtr(-z * (1.0 + _QUANTILE_ERROR) - _QUANTILE_ERROR))
+    return min(1.0, math.nextafter(1.0 - below + noise_error, 2.0))
+
+
 def radius_from_pair(p_lower: float, p_upper: float, sigma: float, *, noise_error: float = 0.0) -> float:
     """If p_A >= p_lower and every p_B <= p_upper, g is constant within the returned radius.
 

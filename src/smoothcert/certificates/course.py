@@ -1,0 +1,75 @@
+"""The course of one image: which draws are needed next, and what is proved once they are made.
+
+A ``Design`` is fixed before the first draw. It begins a ``Course`` for every image; a course names the draws
+it needs, is told their votes, and becomes the next course, until it needs nothing and has its verdict. All
+is a pure function of the votes, so a run can be resumed, distributed and verified by replaying it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from smoothcert.certificates.gaussian import Certificate, Prediction
+from smoothcert.tallies import Votes
+
+Reason = Literal["all draws", "decided", "hopeless", "exhausted", "other class", "under way"]
+REASONS: dict[Reason, str] = {
+    "all draws": "the fixed number of draws was made",
+    "decided": "everything asked was proved",
+    "hopeless": "the rest was too unlikely to be proved; given up",
+    "exhausted": "the draws ran out before the rest was decided",
+    "other class": "the answer is not the true class (label-aware)",
+    "under way": "valid now, and may be continued",
+}
+
+
+class Need(NamedTuple):
+    """Draws ``first .. end - 1`` of a stage."""
+
+    stage: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the draws of one image prove, why they ended, and how many they were."""
+
+    proof: Certificate | Prediction
+    reason: Reason
+    draws: int
+
+
+class Course(Protocol):
+    """One image on its way."""
+
+    @property
+    def need(self) -> Need | None:
+        """The draws to make next; ``None`` when the verdict is final."""
+        ...
+
+    def add(self, votes: Votes) -> Course:
+        """The course after the needed draws answered ``votes``."""
+        ...
+
+    def verdict(self) -> Verdict | None:
+        """What is proved; ``None`` while the course is on its way (an anytime course always has one)."""
+        ...
+
+
+class Design(Protocol):
+    """A rule with all its numbers, fixed before the first draw."""
+
+    @property
+    def most(self) -> int:
+        """The largest number of draws an image can take."""
+        ...
+
+    def begin(self, label: int | None = None) -> Course:
+        """The course of an image; ``label`` is its true class, used by label-aware designs only."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Looks and boundaries as plain data, to be stored and derived again by whoever verifies."""
+        ...

@@ -1,0 +1,303 @@
+"""Group-sequential certificates: look at the votes while they are made, stop when every radius is decided.
+
+Notation: looks n_1 < ... < n_K = N; A the class named by the gate; alpha = gate alpha + (1 - gate) alpha.
+
+The gate names A at the first look where the two-sided sign test of the two most frequent answers reaches its
+share of the first part of alpha (a union over looks, Hung and Fithian 2019 at each), so that it ever names
+another class than g(x) with probability at most the first part. No draws are set aside for selection, and
+the tests of A use all of them (THEORY 5.5).
+
+- ``one``: for every radius an exact boundary on the votes of A at the second part (THEORY 5.1). Radii are
+  proved in ascending order; a radius is certified only after all smaller ones, so the null hypotheses are a
+  fixed sequence and each test has all of the second part (THEORY 5.3).
+- ``pair``: at every look p_A and the strongest rival are bounded, each at half of that look's share of the
+  second part. All bounds hold together, and the radius they give covers every radius at once (THEORY 5.4).
+
+Giving up (``hopeless``) is never counted on: all levels hold for a reader who ignores it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from smoothcert.bounds import clopper_pearson_lower, clopper_pearson_upper, sequential
+from smoothcert.bounds.binomial import binomial_test
+from smoothcert.certificates.course import Need, Reason, Verdict
+from smoothcert.certificates.gaussian import (
+    Bound,
+    Certificate,
+    Prediction,
+    probability_for,
+    radius_from_pair,
+)
+from smoothcert.tallies import Votes
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What fixes a group-sequential design beside its radii.
+
+    Attributes:
+        n: the most draws of an image. alpha: error probability of each image.
+        ratio: between neighbouring looks.
+        gate: the share of alpha that names the class; 1 for a prediction, which asks nothing else.
+        futility: give up on a radius whose predictive power falls below this.
+    """
+
+    n: int
+    alpha: float
+    ratio: float
+    gate: float
+    futility: float
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A group-sequential design for the classifier smoothed with ``sigma``.
+
+    ``radii`` empty asks for the answer alone. With ``label_aware`` the class tested is the image's true
+    class, known before the draws, so in the form ``one`` nothing needs naming and all of alpha tests it.
+    """
+
+    numbers: Numbers
+    radii: tuple[float, ...]
+    bound: Bound
+    sigma: float
+    noise_error: float
+    label_aware: bool = False
+
+    @property
+    def most(self) -> int:
+        return self.numbers.n
+
+    @cached_property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of draws after which the votes are looked at."""
+        first = sequential.unanimous(0.5, self.numbers.n, 0.5 * self._naming)
+        return sequential.geometric_looks(first, self.numbers.n, self.numbers.ratio)
+
+    @cached_property
+    def gate_levels(self) -> tuple[float, ...]:
+        """Level of the sign test at each look; they add up to the gate's part of alpha."""
+        return self._increments(self._naming)
+
+    @cached_property
+    def pair_levels(self) -> tuple[float, ...]:
+        """Level of each of the two bounds at each look; twice their sum is the second part of alpha."""
+        return tuple(0.5 * share for share in self._increments(self._testing))
+
+    @cached_property
+    def boundaries(self) -> tuple[sequential.Boundary, ...]:
+        """One a radius, for the form ``one``; radii that no outcome can prove are left out at the end."""
+        found: list[sequential.Boundary] = []
+        for radius in self.radii:
+            p = probability_for(radius, self.sigma, noise_error=self.noise_error)
+            if p >= 1.0 or sequential.unanimous(p, self.most, self._testing) > self.most:
+                break
+            found.append(sequential.boundary(p, self.looks, self._testing))
+        return tuple(found)
+
+    @cached_property
+    def decidable(self) -> tuple[float, ...]:
+        """The radii that unanimous votes would prove; the others are out of reach of N draws."""
+        if self.bound == "one":
+            return self.radii[: len(self.boundaries)]
+        reach, _, _ = self.pair_bounds(len(self.looks) - 1, self.most, 0)
+        return tuple(radius for radius in self.radii if radius <= reach)
+
+    def pair_bounds(self, look: int, top: int, rival: int) -> tuple[float, float, float]:
+        """What the counts prove at a look in the form ``pair``: radius, lower bound on p_A, upper on p_B."""
+        n, level = self.looks[look], self.pair_levels[look]
+        lower = clopper_pearson_lower(top, n, level)
+        upper = clopper_pearson_upper(rival, n, level)
+        return radius_from_pair(lower, upper, self.sigma, noise_error=self.noise_error), lower, upper
+
+    def begin(self, label: int | None = None) -> GroupedCourse:
+        if not self.label_aware or label is None:
+            return GroupedCourse(self)
+        named = label if self.bound == "one" else None
+        return GroupedCourse(self, label=label, named=named)
+
+    def facts(self) -> dict[str, Any]:
+        stored: dict[str, Any] = {"looks": list(self.looks)}
+        if self._naming:
+            stored["gate"] = list(self.gate_levels)
+        if self.radii and self.bound == "pair":
+            stored["pair"] = list(self.pair_levels)
+            stored["radii"] = list(self.decidable)
+        elif self.radii:
+            stored["boundaries"] = [
+                {"radius": radius, "p": b.p, "cuts": list(b.cuts), "level": b.level}
+                for radius, b in zip(self.decidable, self.boundaries, strict=True)
+            ]
+        return stored
+
+    @property
+    def _naming(self) -> float:
+        """The part of alpha that names the class."""
+        if self.label_aware and self.bound == "one":
+            return self.numbers.alpha  # spent on the test; used here only to place the first look
+        return self.numbers.alpha * self.numbers.gate
+
+    @property
+    def _testing(self) -> float:
+        """The part of alpha that tests it."""
+        if self.label_aware and self.bound == "one":
+            return self.numbers.alpha
+        return math.nextafter(self.numbers.alpha * (1.0 - self.numbers.gate), 0.0)
+
+    def _increments(self, alpha: float) -> tuple[float, ...]:
+        spent = (0.0, *sequential.spent_by(self.looks, alpha))
+        return tuple(math.nextafter(b - a, 0.0) for a, b in zip(spent, spent[1:], strict=False))
+
+
+@dataclass(frozen=True)
+class GroupedCourse:
+    """One image under a group-sequential design.
+
+    Attributes:
+        look: looks taken. votes: all draws so far. named: the class the gate named.
+        certified: how many of the design's radii are proved, smallest first.
+        proved: in the form ``pair``, the largest radius proved at any look.
+        reason: why the draws ended.
+    """
+
+    design: Grouped
+    label: int | None = None
+    named: int | None = None
+    look: int = 0
+    votes: Votes = field(default_factory=Votes)
+    certified: int = 0
+    proved: float = 0.0
+    p_lower: float = 0.0
+    p_upper: float = 1.0
+    reason: Reason | None = None
+
+    @property
+    def need(self) -> Need | None:
+        if self.reason is not None:
+            return None
+        stage = "estimation" if self.design.radii else "prediction"
+        return Need(stage, self.votes.total, self.design.looks[self.look])
+
+    def add(self, votes: Votes) -> GroupedCourse:
+        grown = replace(self, votes=self.votes + votes)._name()._test()
+        reason = grown._ended()
+        return replace(grown, look=self.look + 1, reason=reason)
+
+    def verdict(self) -> Verdict | None:
+        if self.reason is None:
+            return None
+        numbers, design = self.design.numbers, self.design
+        if not design.radii:
+            p_value = _lead_test(self.votes)
+            prediction = Prediction(
+                self.named, p_value, self.votes, design.sigma, numbers.alpha, self.votes.total
+            )
+            return Verdict(prediction, self.reason, self.votes.total)
+        held = self.certified > 0
+        radius = max(self.proved, design.decidable[self.certified - 1]) if held else 0.0
+        certificate = Certificate(
+            label=self.named if held else None,
+            radius=radius,
+            p_lower=self.p_lower,
+            p_upper=self.p_upper,
+            votes=self.votes,
+            sigma=design.sigma,
+            alpha=numbers.alpha,
+            n0=0,
+            n=self.votes.total,
+        )
+        return Verdict(certificate, self.reason, self.votes.total)
+
+    def _name(self) -> GroupedCourse:
+        top = self.votes.top()
+        if self.named is not None or top is None:
+            return self
+        passed = self.votes.count(top) > self.votes.strongest_rival(top)
+        if passed and _lead_test(self.votes) <= self.design.gate_levels[self.look]:
+            return replace(self, named=top)
+        return self
+
+    def _test(self) -> GroupedCourse:
+        """Prove as many radii as this look allows, in ascending order."""
+        if self.named is None or (self.label is not None and self.named != self.label):
+            return self
+        return self._test_pair() if self.design.bound == "pair" else self._test_one()
+
+    def _test_one(self) -> GroupedCourse:
+        design, certified, p_lower = self.design, self.certified, self.p_lower
+        top = self.votes.count(self.named)
+        while certified < len(design.boundaries) and top >= design.boundaries[certified].cuts[self.look]:
+            p_lower = design.boundaries[certified].p
+            certified += 1
+        return replace(self, certified=certified, p_lower=p_lower, p_upper=1.0 - p_lower)
+
+    def _test_pair(self) -> GroupedCourse:
+        best = (self.proved, self.p_lower, self.p_upper)
+        top, rival = self._counts(self.named)
+        if self._may_reach(top, rival):
+            best = max(best, self.design.pair_bounds(self.look, top, rival))
+        certified = sum(radius <= best[0] for radius in self.design.decidable)
+        return replace(self, certified=certified, proved=best[0], p_lower=best[1], p_upper=best[2])
+
+    def _may_reach(self, top: int, rival: int) -> bool:
+        """Whether the estimate itself reaches the next radius; its lower bound cannot otherwise."""
+        if self.certified == len(self.design.decidable):
+            return False
+        wanted = self.design.decidable[self.certified] / self.design.sigma
+        n = self.votes.total
+        return rival == 0 or top == n or _z(top / n) - _z(rival / n) >= 2.0 * wanted
+
+    def _ended(self) -> Reason | None:
+        design, last = self.design, self.look + 1 == len(self.design.looks)
+        finished = self.certified == len(design.decidable) if design.radii else self.named is not None
+        if self.named is not None and finished:
+            return "decided"
+        if self.label is not None and self.named not in (None, self.label):
+            return "other class"
+        if last:
+            return "exhausted"
+        return "hopeless" if self._power() < design.numbers.futility else None
+
+    def _power(self) -> float:
+        """How likely the next thing asked is to be proved by the last look."""
+        design, last = self.design, self.design.most
+        top, rival = self._counts(self.named if self.label is None else self.label)
+        if not design.radii or (design.bound == "pair" and design.decidable[self.certified] == 0.0):
+            return sequential.power_of_lead(top, rival, self.votes.total, last, design.gate_levels[-1])
+        if design.bound == "pair":
+            shift = 2.0 * design.decidable[self.certified] / design.sigma
+            return sequential.power_of_pair(top, rival, self.votes.total, last, design.pair_levels[-1], shift)
+        cut = design.boundaries[self.certified].cuts[-1]
+        return sequential.power_of_count(top, self.votes.total, last, cut)
+
+    def _counts(self, label: int | None) -> tuple[int, int]:
+        """Votes of a class (or of the top one) and of its strongest rival."""
+        label = self.votes.top() if label is None else label
+        return (
+            (0, self.votes.total)
+            if label is None
+            else (
+                self.votes.count(label),
+                self.votes.strongest_rival(label),
+            )
+        )
+
+
+def _lead_test(votes: Votes) -> float:
+    """Two-sided p-value of the two most frequent answers against a fair coin."""
+    top = votes.top()
+    if top is None:
+        return 1.0
+    count = votes.count(top)
+    return binomial_test(count, count + votes.strongest_rival(top))
+
+
+def _z(p: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(p))
