@@ -52,11 +52,11 @@ def check(directory: Path, undisturbed: str) -> None:
 
 
 def test_kill_at_random_instants(tmp_path: Path, undisturbed: str) -> None:
-    chance, struck = random.Random(1), 0
-    for attempt in range(4):
+    chance, struck, attempt = random.Random(1), 0, 0
+    while struck < 12:  # how many strike before the run ends by itself depends on the machine
         struck += kill_until_done(tmp_path / f"run{attempt}", chance, kills=8)
         check(tmp_path / f"run{attempt}", undisturbed)
-    assert struck >= 12, "the process was not killed often enough for this test to mean anything"
+        attempt += 1
 
 
 @pytest.mark.validity_long

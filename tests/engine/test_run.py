@@ -278,7 +278,12 @@ def test_nonfinite_outputs_abstain_and_are_reported(tmp_path: Path) -> None:
         {"alpha": 0.0},
         {"alpha": 1.0},
         {"bound": "both"},
-        {"stop": "never"},
+        {"stop": "table:no"},
+        {"stop": "radius"},
+        {"stop": "predict"},
+        {"stop": "table"},  # with RULE's n0: it sets no draws aside
+        {"futility": 0.01},
+        {"label_aware": True},
         {"n": 10**10},
         {"batch": 1},
         {"seed": -1},

@@ -33,6 +33,9 @@ class Anytime:
     def most(self) -> int:
         return self.n0 + self.n
 
+    def looks_at(self, draws: int) -> bool:
+        return draws == _look_after(draws - 1)
+
     def begin(self, label: int | None = None) -> AnytimeCourse:
         return AnytimeCourse(self)
 
@@ -55,10 +58,7 @@ class AnytimeCourse:
         drawn = self.votes.total
         if drawn >= self.design.n:
             return None
-        end = _FIRST
-        while end <= drawn:
-            end = math.ceil(end * _RATIO / 16) * 16
-        return Need("estimation", drawn, min(end, self.design.n))
+        return Need("estimation", drawn, min(_look_after(drawn), self.design.n))
 
     def add(self, votes: Votes) -> AnytimeCourse:
         if not self.pilot.total:
@@ -94,3 +94,11 @@ class AnytimeCourse:
         upper = anytime_upper(self.votes.strongest_rival(label), n, share)
         radius = radius_from_pair(lower, upper, design.sigma, noise_error=design.noise_error)
         return lower, upper, radius
+
+
+def _look_after(drawn: int) -> int:
+    """The next number of draws at which a verdict is made, whatever n is now."""
+    end = _FIRST
+    while end <= drawn:
+        end = math.ceil(end * _RATIO / 16) * 16
+    return end

@@ -66,6 +66,10 @@ class Design(Protocol):
         """The largest number of draws an image can take."""
         ...
 
+    def looks_at(self, draws: int) -> bool:
+        """Whether the votes of the first ``draws`` draws of a stage matter by themselves."""
+        ...
+
     def begin(self, label: int | None = None) -> Course:
         """The course of an image; ``label`` is its true class, used by label-aware designs only."""
         ...

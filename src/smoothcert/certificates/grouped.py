@@ -18,6 +18,7 @@ Giving up (``hopeless``) is never counted on: all levels hold for a reader who i
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -78,6 +79,9 @@ class Grouped:
         """Numbers of draws after which the votes are looked at."""
         first = sequential.unanimous(0.5, self.numbers.n, 0.5 * self._naming)
         return sequential.geometric_looks(first, self.numbers.n, self.numbers.ratio)
+
+    def looks_at(self, draws: int) -> bool:
+        return draws in self.looks
 
     @cached_property
     def gate_levels(self) -> tuple[float, ...]:
@@ -151,7 +155,7 @@ class Grouped:
 
     def _increments(self, alpha: float) -> tuple[float, ...]:
         spent = (0.0, *sequential.spent_by(self.looks, alpha))
-        return tuple(math.nextafter(b - a, 0.0) for a, b in zip(spent, spent[1:], strict=False))
+        return tuple(math.nextafter(b - a, 0.0) for a, b in itertools.pairwise(spent))
 
 
 @dataclass(frozen=True)

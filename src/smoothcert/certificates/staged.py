@@ -38,6 +38,9 @@ class Fixed:
         """Draws of the last stage."""
         return self.n
 
+    def looks_at(self, draws: int) -> bool:
+        return False  # a stage is read whole
+
     def begin(self, label: int | None = None) -> StagedCourse:
         return StagedCourse(self)
 
@@ -139,4 +142,4 @@ def _radius(design: TwoStage, p_top: float, p_rival: float, n: int) -> float:
     if not pair:
         return float(ndtri(lower)) if lower > 0.0 else -math.inf
     upper = 1.0 - float(betaincinv((1.0 - p_rival) * n, p_rival * n + 1.0, level)) if p_rival < 1.0 else 1.0
-    return 0.5 * float(ndtri(lower) - ndtri(upper)) if 0.0 < lower and upper < 1.0 else -math.inf
+    return 0.5 * float(ndtri(lower) - ndtri(upper)) if lower > 0.0 and upper < 1.0 else -math.inf

@@ -101,12 +101,10 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
 
 
 def _heading(data: Any, spec: Any) -> str:
-    from smoothcert.runlog.reading import noise_error
-
     rule, shape = spec.rule, "x".join(str(k) for k in data.shape)
     return (
         f"{data.name}: {len(data)} images {shape}, {len(data.classes)} classes; alpha = {rule.alpha:g}, "
-        f"n0 = {rule.n0:,}, n = {rule.n:,}; {spec.noise.kind} noise (allowance {noise_error(spec):.0e})"
+        f"n0 = {rule.n0:,}, n = {rule.n:,}; {spec.noise.kind} noise (allowance {spec.noise_error():.0e})"
     )
 
 

@@ -1,4 +1,4 @@
-"""The loop: evaluate the batches a run still lacks, in order, and commit what they answered."""
+"""The loop: evaluate the batches a run still lacks, and commit what they answered."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
+from smoothcert.engine.blocks import Batch
 from smoothcert.engine.interrupt import StopRequest
-from smoothcert.engine.plan import Plan
 from smoothcert.errors import Interrupted
 from smoothcert.protocols import Dataset
-from smoothcert.runlog.reading import Progress
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import RunWriter, TallyRow
 from smoothcert.smoothing.classifier import SmoothedClassifier
@@ -43,58 +43,72 @@ class Images:
         return self.kept[example]
 
 
+class Source(Protocol):
+    """Where batches come from, and where their rows go."""
+
+    def batch(self, *, partly: bool) -> Batch | None:
+        """The next batch; ``None`` when there is none, or only one in part and ``partly`` is false."""
+        ...
+
+    def finished(self, row: TallyRow) -> None:
+        """Hear what some draws answered, which may call for others."""
+        ...
+
+
 @dataclass
 class Pending:
-    """Rows not committed yet; neighbouring ranges of one image and stage are joined."""
+    """Rows not committed yet; neighbouring ranges are joined, but not across a look (votes read alone)."""
 
+    looks_at: Callable[[int], bool]
     rows: list[TallyRow] = field(default_factory=list)
 
-    def add(self, segment: Segment, votes: Votes, seconds: float) -> None:
-        last = self.rows[-1] if self.rows else None
-        joins = last and (last.example, last.stage, last.first + last.draws) == segment[:3]
-        if last and joins:
-            self.rows[-1] = TallyRow(
-                last.example,
-                last.stage,
-                last.first,
-                last.draws + segment.draws,
-                last.votes + votes,
-                last.seconds + seconds,
-            )
-        else:
-            self.rows.append(TallyRow(*segment, votes, seconds))
+    def joined(self) -> list[TallyRow]:
+        """The rows to commit, as few as there can be."""
+        found: list[TallyRow] = []
+        for row in sorted(self.rows, key=lambda row: (row.example, row.stage, row.first)):
+            last = found[-1] if found else None
+            if last and self._continues(last, row):
+                draws, seconds = last.draws + row.draws, last.seconds + row.seconds
+                found[-1] = replace(last, draws=draws, votes=last.votes + row.votes, seconds=seconds)
+            else:
+                found.append(row)
+        return found
+
+    def _continues(self, last: TallyRow, row: TallyRow) -> bool:
+        end = last.first + last.draws
+        return (last.example, last.stage, end) == (row.example, row.stage, row.first) and not self.looks_at(
+            end
+        )
 
 
 def execute(
     smoothed: SmoothedClassifier,
     images: Images,
-    plan: Plan,
+    source: Source,
     specification: Specification,
     writer: RunWriter,
-    done: Mapping[int, Progress],
-    report: Callable[[list[TallyRow]], None],
+    report: Callable[[], None],
     *,
     workers: int = 1,
 ) -> None:
-    """Evaluate every missing batch and commit it; ``report`` hears of each batch as it ends.
+    """Evaluate batch after batch until the source has no more, and commit; ``report`` is called after each.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; all finished batches are committed first.
     """
-    pending, committed = Pending(), time.monotonic()
+    pending, committed = Pending(specification.design().looks_at), time.monotonic()
     with StopRequest() as stop:
         try:
-            for rows in _evaluated(smoothed, images, plan, specification, done, workers):
-                for row in rows:
-                    pending.add(Segment(row.example, row.stage, row.first, row.draws), row.votes, row.seconds)
+            for rows in _evaluated(smoothed, images, source, specification, workers):
+                pending.rows += rows
                 if time.monotonic() - committed >= COMMIT_SECONDS:
-                    writer.append(pending.rows)
-                    pending, committed = Pending(), time.monotonic()
-                report(rows)
+                    writer.append(pending.joined())
+                    pending.rows, committed = [], time.monotonic()
+                report()
                 if stop.received:
                     break
         finally:
-            writer.append(pending.rows)
+            writer.append(pending.joined())
     if stop.received:
         raise Interrupted(
             stop.received,
@@ -106,42 +120,48 @@ def execute(
 def _evaluated(
     smoothed: SmoothedClassifier,
     images: Images,
-    plan: Plan,
+    source: Source,
     specification: Specification,
-    done: Mapping[int, Progress],
     workers: int,
 ) -> Iterator[list[TallyRow]]:
-    """The rows of each missing batch, in order; ``workers`` batches are evaluated at a time.
+    """The rows of each batch, in the order the batches were made; ``workers`` are evaluated at a time.
 
-    Each batch runs on one thread from noise to labels, so how many run beside it changes no rounding.
+    Each batch runs on one thread from noise to labels, so how many run beside it changes no rounding. A
+    batch is evaluated partly filled only when a worker would have nothing to do otherwise.
     """
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="smoothcert")
     waiting: deque[Future[list[TallyRow]]] = deque()
     try:
-        for number in plan.missing(done):
-            batch = [(images[segment.example], segment) for segment in plan.segments(number)]
-            waiting.append(pool.submit(_batch, smoothed, batch, specification, images.noise))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        while True:
+            while len(waiting) <= workers and (batch := source.batch(partly=len(waiting) < workers)):
+                parts = [(images[part.segment.example], *part) for part in batch]
+                waiting.append(pool.submit(_rows, smoothed, parts, specification, images.noise))
+            if not waiting:
+                return
+            rows = waiting.popleft().result()
+            for row in rows:
+                source.finished(row)
+            yield rows
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(
+def _rows(
     smoothed: SmoothedClassifier,
-    parts: list[tuple[Prepared, Segment]],
+    parts: list[tuple[Prepared, Segment, bool]],
     specification: Specification,
     noise: Noise,
 ) -> list[TallyRow]:
-    """The rows of one batch."""
+    """The rows of one batch; its time is shared by the draws that count."""
     started = time.perf_counter()
     seed, batch = specification.noise.seed, specification.execution.batch
-    labels = smoothed.labels(parts, seed=seed, batch=batch, noise=noise)
-    each = (time.perf_counter() - started) / len(labels)
-    cuts = np.cumsum([segment.draws for _, segment in parts])[:-1]
+    named = [(image, segment) for image, segment, _ in parts]
+    labels = smoothed.labels(named, seed=seed, batch=batch, noise=noise)
+    counted = sum(segment.draws for _, segment, counts in parts if counts)
+    each = (time.perf_counter() - started) / counted
+    cuts = np.cumsum([segment.draws for _, segment in named])[:-1]
     return [
         TallyRow(*segment, Votes.from_labels(answers), each * segment.draws)
-        for (_, segment), answers in zip(parts, np.split(labels, cuts), strict=True)
+        for (_, segment, counts), answers in zip(parts, np.split(labels, cuts), strict=True)
+        if counts
     ]

@@ -1,4 +1,4 @@
-"""Which draws are evaluated together: batches as a pure function of the specification.
+"""Which draws are evaluated together where their number is fixed: a pure function of the specification.
 
 All draws of a run are laid end to end - image by image, stage by stage - and cut every ``batch`` draws, so
 that items of several images share a batch and only the very last batch is padded. A batch is therefore the
@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from smoothcert.engine.blocks import Batch, Part
+from smoothcert.engine.track import Tracker
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.reading import Progress
+from smoothcert.runlog.store import TallyRow
 from smoothcert.smoothing.streams import Segment
 
 
@@ -93,3 +96,19 @@ class Plan:
     def _stored(done: Mapping[int, Progress], segment: Segment) -> bool:
         ranges = done[segment.example].ranges.get(segment.stage, []) if segment.example in done else []
         return any(first <= segment.first and segment.first + segment.draws <= end for first, end in ranges)
+
+
+class Planned:
+    """The batches of a plan that are not stored yet, one after the other."""
+
+    def __init__(self, plan: Plan, tracker: Tracker, done: Mapping[int, Progress]) -> None:
+        self._plan, self._tracker, self._numbers = plan, tracker, plan.missing(done)
+
+    def batch(self, *, partly: bool) -> Batch | None:
+        """The next batch, or ``None`` after the last."""
+        number = next(self._numbers, None)
+        return None if number is None else [Part(s, True) for s in self._plan.segments(number)]
+
+    def finished(self, row: TallyRow) -> None:
+        """Keep the score."""
+        self._tracker.add(row)

@@ -2,54 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+import time
 from types import TracebackType
 from typing import Protocol
 
-from smoothcert.runlog.reading import Progress as Draws
-from smoothcert.runlog.reading import outcome
-from smoothcert.runlog.results import Outcome
-from smoothcert.runlog.specification import Specification
-from smoothcert.runlog.store import TallyRow
-from smoothcert.tallies import Votes
-
-
-class Running:
-    """The certificates of the images finished so far, kept up to date batch by batch."""
-
-    def __init__(
-        self, specification: Specification, labels: Mapping[int, int], done: Mapping[int, Draws]
-    ) -> None:
-        self._specification, self._labels = specification, labels
-        self._votes: dict[int, dict[str, Votes]] = {}
-        self._drawn: dict[int, int] = {}
-        self.outcomes: list[Outcome] = []
-        self.draws = 0
-        for example, image in done.items():
-            for stage, votes in image.votes.items():
-                self._add(example, stage, votes)
-
-    def update(self, rows: list[TallyRow]) -> None:
-        """Count the rows of one batch."""
-        for row in rows:
-            self._add(row.example, row.stage, row.votes)
-
-    def _add(self, example: int, stage: str, votes: Votes) -> None:
-        image = self._votes.setdefault(example, {})
-        image[stage] = image.get(stage, Votes()) + votes
-        self.draws += votes.total
-        self._drawn[example] = self._drawn.get(example, 0) + votes.total
-        if self._drawn[example] == sum(draws for _, draws in self._specification.rule.stages):
-            finished = Draws(self._votes.pop(example), {})
-            alpha = self._specification.rule.alpha
-            self.outcomes.append(
-                outcome(self._specification, example, self._labels[example], finished, alpha)
-            )
-
-    def accuracy(self, radius: float) -> float:
-        """Share of the finished images that are correct and certified at ``radius`` (if they have one)."""
-        hits = sum(o.correct if o.radius is None else o.certified_at(radius) for o in self.outcomes)
-        return hits / len(self.outcomes) if self.outcomes else 0.0
+from smoothcert.engine.track import Tracker
 
 
 class Display(Protocol):
@@ -59,7 +17,7 @@ class Display(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def update(self, running: Running) -> None: ...
+    def update(self, running: Tracker) -> None: ...
 
 
 class Silent:
@@ -72,17 +30,18 @@ class Silent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def update(self, running: Running) -> None: ...
+    def update(self, running: Tracker) -> None: ...
 
 
 class Bar:
-    """A rich progress bar on a terminal."""
+    """A rich progress bar on a terminal: draws where their number is fixed, else images."""
 
-    def __init__(self, title: str, images: int, draws: int, done: int, sigma: float) -> None:
+    def __init__(self, title: str, images: int, draws: int | None, running: Tracker, sigma: float) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._images, self._radius, self._shown = images, sigma, ""
+        self._images, self._radius, self._draws = images, sigma, draws
+        self._started, self._before = time.monotonic(), running.draws
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -94,7 +53,12 @@ class Bar:
             refresh_per_second=5,
         )
         self._task = self._progress.add_task(
-            title, total=draws, completed=done, images=f"0/{images}", speed="", accuracy=""
+            title,
+            total=draws or images,
+            completed=self._completed(running),
+            images=f"0/{images}",
+            speed="",
+            accuracy="",
         )
 
     def __enter__(self) -> Bar:
@@ -106,24 +70,27 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def update(self, running: Running) -> None:
-        """Move the bar to the draws counted so far."""
-        speed = self._progress.tasks[0].speed
+    def update(self, running: Tracker) -> None:
+        """Move the bar to what is counted so far."""
+        speed = (running.draws - self._before) / max(1e-9, time.monotonic() - self._started)
         at = (0.0, self._radius)
         accuracy = "certified " + ", ".join(f"{running.accuracy(r):.0%} at r={r:g}" for r in at)
         self._progress.update(
             self._task,
-            completed=running.draws,
+            completed=self._completed(running),
             images=f"{len(running.outcomes)}/{self._images}",
             speed=f"{speed:,.0f} draws/s" if speed else "",
             accuracy=accuracy if running.outcomes else "",
         )
 
+    def _completed(self, running: Tracker) -> int:
+        return running.draws if self._draws else len(running.outcomes)
 
-def display(title: str, images: int, draws: int, done: int, sigma: float, *, quiet: bool) -> Display:
-    """A bar on a terminal, nothing elsewhere or when ``quiet``."""
-    import sys
 
+def display(
+    title: str, images: int, draws: int | None, running: Tracker, sigma: float, *, quiet: bool
+) -> Display:
+    """A bar on a terminal, nothing elsewhere or when ``quiet``; ``draws`` where their number is fixed."""
     if quiet or not sys.stderr.isatty():
         return Silent()
-    return Bar(title, images, draws, done, sigma)
+    return Bar(title, images, draws, running, sigma)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smoothcert import datasets
-from smoothcert.engine.local import Images, execute
-from smoothcert.engine.plan import Plan
-from smoothcert.engine.progress import Running, display
+from smoothcert.engine.blocks import Blocks, block_size
+from smoothcert.engine.local import Images, Source, execute
+from smoothcert.engine.plan import Plan, Planned
+from smoothcert.engine.progress import display
 from smoothcert.engine.specify import environment, example_rows, specify, with_classes_of
+from smoothcert.engine.track import Tracker
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.runlog import results
@@ -20,9 +22,10 @@ from smoothcert.runlog.configuration import write_configuration
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
 from smoothcert.runlog.specification import ExecutionSpec, RuleSpec, Specification
+from smoothcert.runlog.standing import standings
 from smoothcert.runlog.store import (
     ExampleRow,
-    TallyRow,
+    RunWriter,
     another_run,
     create_or_resume,
     open_run,
@@ -37,13 +40,14 @@ _WARM_UP = 2  # batches a worker timed for the estimate; the model check has war
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will cost, from a short warm-up on real inputs."""
+    """What a run will cost, from a short warm-up on real inputs; the most it can, under a stopping rule."""
 
     draws: int
     draws_per_second: float
     batch: int
     workers: int
     device: str
+    at_most: bool = False
 
     @property
     def seconds(self) -> float:
@@ -51,9 +55,10 @@ class Estimate:
         return self.draws / self.draws_per_second
 
     def __str__(self) -> str:
+        bound = "at most " if self.at_most else ""
         return (
-            f"{self.draws:,} draws at about {self.draws_per_second:,.0f}/s on {self.device} "
-            f"({self.workers} workers, batches of {self.batch}): about {duration(self.seconds)}"
+            f"{bound}{self.draws:,} draws at about {self.draws_per_second:,.0f}/s on {self.device} "
+            f"({self.workers} workers, batches of {self.batch}): {bound or 'about '}{duration(self.seconds)}"
         )
 
 
@@ -79,7 +84,7 @@ class Job:
 
     @property
     def plan(self) -> Plan:
-        """Its batches."""
+        """Its batches, where the numbers of draws are fixed; else what they can come to."""
         spec = self.specification
         return Plan([row.example for row in self.rows], spec.rule.stages, spec.execution.batch)
 
@@ -107,7 +112,12 @@ class Job:
         """Draws that are not stored yet."""
         if stored_specification(self.directory) is None:
             return self.plan.draws
-        return self.plan.draws - sum(row.draws for row, _ in open_run(self.directory).tallies())
+        rows = [row for row, _ in open_run(self.directory).tallies()]
+        design, labels = self.specification.design(), {row.example: row.label for row in self.rows}
+        found = standings(design, rows, labels)
+        under = [example for example in labels if example not in found or found[example].course.need]
+        drawn = sum(row.draws for row in rows if row.example in set(under))
+        return design.most * len(under) - drawn
 
     def estimate(self) -> Estimate:
         """Time a few batches on a stream that no certificate uses."""
@@ -124,7 +134,12 @@ class Job:
             list(pool.map(label, segments))
             took = time.perf_counter() - started
         return Estimate(
-            self.draws_left(), batch * len(segments) / took, batch, self.workers, execution.device
+            self.draws_left(),
+            batch * len(segments) / took,
+            batch,
+            self.workers,
+            execution.device,
+            at_most=not spec.rule.fixed,
         )
 
     def run(self, *, quiet: bool = False) -> Results:
@@ -132,27 +147,38 @@ class Job:
         spec = self.specification
         writer = create_or_resume(self.directory, spec, self.rows, environment())
         try:
-            done = merge(writer.checked_tallies())
             write_configuration(self.directory, spec, data_dir=getattr(self.data, "data_dir", None))
-            running = Running(spec, {row.example: row.label for row in self.rows}, done)
+            source, tracker = self._source(writer)
+            draws = self.plan.draws if spec.rule.fixed else None
             title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
-            bar = display(
-                title, len(self.rows), self.plan.draws, running.draws, spec.noise.sigma, quiet=quiet
-            )
-            with bar:
-
-                def report(rows: list[TallyRow]) -> None:
-                    running.update(rows)
-                    bar.update(running)
-
-                with intra_op_threads(spec.execution.threads):
-                    images = self.images()
-                    execute(
-                        self.smoothed, images, self.plan, spec, writer, done, report, workers=self.workers
-                    )
+            bar = display(title, len(self.rows), draws, tracker, spec.noise.sigma, quiet=quiet)
+            with bar, intra_op_threads(spec.execution.threads):
+                execute(
+                    self.smoothed,
+                    self.images(),
+                    source,
+                    spec,
+                    writer,
+                    lambda: bar.update(tracker),
+                    workers=self.workers,
+                )
             return results(writer)
         finally:
             writer.close()
+
+    def _source(self, writer: RunWriter) -> tuple[Source, Tracker]:
+        """The batches that are left to evaluate, and the score of the images."""
+        spec, rows = self.specification, list(writer.checked_tallies())
+        labels = {row.example: row.label for row in self.rows}
+        stored = standings(spec.design(), rows, labels)
+        tracker = Tracker(spec.design(), labels, stored)
+        if spec.rule.fixed:
+            return Planned(self.plan, tracker, merge(rows)), tracker
+        batch = spec.execution.batch
+        # Every image takes turns under 'anytime', so that all stand equally whenever somebody stops.
+        slots = batch // block_size(batch)
+        most = len(labels) if spec.rule.rule.kind == "anytime" else 2 * slots * (self.workers + 2)
+        return Blocks(list(labels), tracker, stored, batch, most), tracker
 
 
 def prepare(
@@ -200,11 +226,13 @@ def certify(
     data: Dataset | str,
     directory: str | Path,
     *,
-    n0: int = 100,
-    n: int = 100_000,
+    stop: str = "fixed",
+    n0: int | None = None,
+    n: int | None = None,
     alpha: float = 0.001,
     bound: str = "one",
-    stop: str = "fixed",
+    label_aware: bool = False,
+    futility: float | None = None,
     seed: int = 0,
     batch: int | None = None,
     threads: int | None = None,
@@ -218,8 +246,18 @@ def certify(
 
     Args:
         smoothed: the smoothed classifier. data: the images, or the name of a data set.
-        n0: selection draws, n: estimation draws, of each image. alpha: error probability of each certificate.
-        bound: ``"one"`` or ``"pair"`` (see ``certificates.certify``). stop: ``"fixed"``.
+        stop: when the draws of an image end, each rule at the same alpha (docs/how-many-samples.md):
+            ``"fixed"`` after n; ``"table:0,0.25,0.5"`` when every radius of the grid is decided;
+            ``"radius:0.5"`` when one is; ``"curve:0.02"`` after a pilot planned them for the radius itself,
+            to 0.02 sigma; ``"anytime"`` never: the result holds whenever the run is interrupted, and a later
+            call with a larger n goes on.
+        n0: selection draws (100; a pilot of 1,000 for ``curve``; ``table`` and ``radius`` need none).
+        n: estimation draws, of each image (100,000), or the most an image may take (110,000).
+        alpha: error probability of each certificate.
+        bound: ``"one"`` or ``"pair"`` (see ``certificates.certify``).
+        label_aware: ``table`` and ``radius`` test the true class alone and drop an image when it cannot be
+            proved. Sound for certified accuracy; images whose answer is another class get no radius.
+        futility: give up on an image below this chance of success; never affects soundness (0.01).
         seed: names the noise streams.
         batch, threads: draws in one network call and threads for it; they belong to the specification.
         workers: network calls at a time on a CPU, by default one a core; any number gives the same result.
@@ -230,9 +268,18 @@ def certify(
         SpecificationMismatch: ``directory`` holds another run. RunLocked: it is being written.
         Interrupted: Ctrl-C or SIGTERM. RunFileError: the disk failed.
 
-    Source: CERTIFY of Cohen et al. 2019.
+    Source: CERTIFY of Cohen et al. 2019; THEORY 5 for the stopping rules.
     """
-    rule = RuleSpec(task="certify", alpha=alpha, n0=n0, n=n, bound=bound, stop=stop)
+    rule = RuleSpec.settle(
+        "certify",
+        stop=stop,
+        alpha=alpha,
+        n0=n0,
+        n=n,
+        bound=bound,
+        label_aware=label_aware,
+        futility=futility,
+    )
     job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads, workers=workers)
     return job.run(quiet=quiet)
 
@@ -242,7 +289,8 @@ def predict(
     data: Dataset | str,
     directory: str | Path,
     *,
-    n: int = 1_000,
+    stop: str = "fixed",
+    n: int | None = None,
     alpha: float = 0.001,
     seed: int = 0,
     batch: int | None = None,
@@ -252,8 +300,9 @@ def predict(
 ) -> Results:
     """For each image, with probability >= 1 - alpha: the answer is the smoothed classifier's, or it abstains.
 
-    Arguments, errors and resumption as for ``certify``. Source: PREDICT of Cohen et al. 2019.
+    ``stop="fixed"`` makes n draws (1,000); ``"predict"`` stops when the answer is known, after at most n
+    (12,000). Other arguments, errors and resumption as for ``certify``. Source: PREDICT of Cohen et al. 2019.
     """
-    rule = RuleSpec(task="predict", alpha=alpha, n0=0, n=n)
+    rule = RuleSpec.settle("predict", stop=stop, alpha=alpha, n=n)
     job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads, workers=workers)
     return job.run(quiet=quiet)

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smoothcert.bounds.multiplicity import check_alpha
-from smoothcert.certificates import certify, predict
+from smoothcert.certificates import Prediction
+from smoothcert.certificates.course import Verdict
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.configuration import sampler_name
 from smoothcert.runlog.results import Outcome, Results
 from smoothcert.runlog.specification import Specification
+from smoothcert.runlog.standing import counted_twice, standings
 from smoothcert.runlog.store import DATABASE, RunReader, TallyRow, open_run
 from smoothcert.tallies import Votes
 
@@ -26,10 +28,6 @@ class Progress:
     ranges: dict[str, list[tuple[int, int]]]
     seconds: float = 0.0
 
-    def complete(self, specification: Specification) -> bool:
-        """Whether every stage is covered exactly: draws 0 .. n - 1, without gap or overlap."""
-        return all(self.ranges.get(stage) == [(0, draws)] for stage, draws in specification.rule.stages)
-
 
 def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
     """Add up rows by image and stage; ``RunFileError`` where two rows cover the same draw."""
@@ -38,11 +36,7 @@ def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
         image = merged.setdefault(row.example, Progress({}, {}))
         ranges = image.ranges.setdefault(row.stage, [])
         if ranges and row.first < ranges[-1][1]:
-            raise RunFileError(
-                f"draws {row.first}.. of example {row.example}, stage {row.stage}",
-                "are counted twice, which would void the certificate",
-                "Restore the run file from a copy",
-            )
+            raise counted_twice(row)
         if ranges and row.first == ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], row.first + row.draws)
         else:
@@ -52,33 +46,19 @@ def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
     return merged
 
 
-def outcome(specification: Specification, example: int, label: int, image: Progress, alpha: float) -> Outcome:
-    """The certificate (or prediction) of one finished image."""
-    noise, rule = specification.noise, specification.rule
-    hits = image.votes[rule.stages[-1][0]].count(label)
-    if rule.task == "predict":
-        prediction = predict(image.votes["prediction"], sigma=noise.sigma, alpha=alpha)
-        return Outcome(example, label, prediction.label, None, image.seconds, hits=hits)
-    certificate = certify(
-        image.votes["selection"],
-        image.votes["estimation"],
-        sigma=noise.sigma,
-        alpha=alpha,
-        bound=rule.bound,
-        noise_error=noise_error(specification),
+def outcome(example: int, label: int, verdict: Verdict, seconds: float) -> Outcome:
+    """What the draws of one image prove, in the form that analyses read."""
+    proof = verdict.proof
+    return Outcome(
+        example,
+        label,
+        proof.label,
+        None if isinstance(proof, Prediction) else proof.radius,
+        seconds,
+        hits=proof.votes.count(label),
+        draws=verdict.draws,
+        reason=verdict.reason,
     )
-    return Outcome(example, label, certificate.label, certificate.radius, image.seconds, hits=hits)
-
-
-def noise_error(specification: Specification) -> float:
-    """Distance of the run's noise to exact Gaussian noise; float noise makes no claim and has none."""
-    from smoothcert.bounds.discretisation import grid_error
-
-    noise, data = specification.noise, specification.data
-    if noise.kind == "float" or data.levels is None:
-        return 0.0
-    channels, height, width = data.shape
-    return grid_error(noise.sigma, data.levels, channels * height * width)
 
 
 def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Results:
@@ -93,15 +73,16 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
     specification = reader.specification
     level = specification.rule.alpha if alpha is None else check_alpha(alpha)
     labels = {row.example: row.label for row in reader.examples()}
-    merged = merge(reader.checked_tallies())
+    found = standings(specification.design(level), reader.checked_tallies(), labels)
+    outcomes = []
+    for example, standing in sorted(found.items()):
+        verdict = standing.course.verdict()
+        if verdict is not None and example in labels:
+            outcomes.append(outcome(example, labels[example], verdict, standing.seconds))
     rule = specification.rule
     return Results(
         name=str(reader.directory),
-        outcomes=tuple(
-            outcome(specification, example, labels[example], image, level)
-            for example, image in sorted(merged.items())
-            if example in labels and image.complete(specification)
-        ),
+        outcomes=tuple(outcomes),
         sigma=specification.noise.sigma,
         alpha=level,
         n0=rule.n0,
@@ -109,6 +90,9 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
         alpha_post_hoc=level != rule.alpha,
         planned=len(labels),
         description=describe(specification),
+        stop=rule.stop,
+        radii=rule.rule.radii,
+        label_aware=rule.label_aware,
     )
 
 

@@ -18,6 +18,8 @@ class Outcome:
         seconds: what the image cost, where known.
         judged: the source's own verdict on the answer; asked only where ``label`` is ``None``.
         hits: how many of the deciding draws answered the true class, where the votes are known.
+        draws: how many draws the image took, where known.
+        reason: why they ended there (``certificates.course.REASONS``), where known.
     """
 
     index: int
@@ -27,6 +29,8 @@ class Outcome:
     seconds: float | None = None
     judged: bool | None = None
     hits: int | None = None
+    draws: int | None = None
+    reason: str | None = None
 
     @property
     def correct(self) -> bool:
@@ -51,6 +55,9 @@ class Results:
         planned: how many images the specification names (``len(outcomes)`` when complete).
         description: data set and model in a few words.
         truncated: true when the source breaks off in mid-line, so that images are missing.
+        stop: the stopping rule; ``None`` where an imported log does not say.
+        radii: the radii the rule decided one by one; a radius between them counts as the next larger one.
+        label_aware: true when images were dropped as soon as their answer was seen to be wrong.
     """
 
     name: str
@@ -63,6 +70,9 @@ class Results:
     planned: int | None = None
     description: str = ""
     truncated: bool = False
+    stop: str | None = None
+    radii: tuple[float, ...] = ()
+    label_aware: bool = False
 
     @property
     def complete(self) -> bool:

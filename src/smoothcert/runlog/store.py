@@ -80,6 +80,7 @@ class RunReader:
         self.specification = Specification.parse(stored["specification"])
         self.identity = stored.get("identity", "")
         self.environment: dict[str, Any] = json.loads(stored.get("environment", "{}"))
+        self.design_facts: dict[str, Any] = json.loads(stored.get("design", "{}"))
 
     def examples(self) -> list[ExampleRow]:
         """Every image the run is about, in index order."""
@@ -146,6 +147,15 @@ class RunWriter(RunReader):
         with sqlite_errors(self.directory), self._connection:
             self._connection.executemany("INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
+    def raise_draws(self, specification: Specification) -> None:
+        """Note that a run whose draws are open-ended now goes further than before."""
+        if specification.rule.n <= self.specification.rule.n:
+            return
+        with sqlite_errors(self.directory), self._connection:
+            text = (specification.canonical(), "specification")
+            self._connection.execute("UPDATE spec SET value = ? WHERE key = ?", text)
+        self.specification = specification
+
     def close(self) -> None:
         """Close the file and let others write."""
         super().close()
@@ -202,6 +212,7 @@ def create_or_resume(
             _create(directory, specification, examples, environment)
         writer = RunWriter(directory, lock)
         _same_run(writer, specification)
+        writer.raise_draws(specification)
     except BaseException:
         lock.release()
         raise
@@ -243,6 +254,8 @@ def _create(
                     "identity": specification.identity(),
                     "environment": json.dumps(environment, sort_keys=True),
                 }
+                if facts := specification.design().facts():
+                    stored["design"] = json.dumps(facts, sort_keys=True)
                 connection.executemany("INSERT INTO spec VALUES (?, ?)", stored.items())
                 rows = [(row.example, row.label, row.name, row.sha256) for row in examples]
                 connection.executemany("INSERT INTO examples VALUES (?, ?, ?, ?)", rows)

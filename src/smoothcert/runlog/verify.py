@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from smoothcert.errors import SmoothcertError
-from smoothcert.runlog.reading import describe, merge, noise_error, results
+from smoothcert.runlog.reading import describe, results
 from smoothcert.runlog.results import Results
+from smoothcert.runlog.standing import standings
 from smoothcert.runlog.store import RunReader, data_hash
 
 
@@ -129,23 +131,29 @@ def _rows(run: RunReader) -> tuple[bool, str]:
     return wrong == 0, f"{count} rows, {wrong} with a wrong hash or count"
 
 
+def _design(run: RunReader) -> tuple[bool, str]:
+    """The looks and boundaries stored at the start are those the specification fixes."""
+    stored, derived = run.design_facts, json.loads(json.dumps(run.specification.design().facts()))
+    if not derived:
+        return not stored, f"the rule '{run.specification.rule.stop}' has no boundaries"
+    wrong = sorted(key for key in stored.keys() | derived.keys() if stored.get(key) != derived.get(key))
+    what = f"{len(derived['looks'])} looks from {derived['looks'][0]} to {derived['looks'][-1]:,} draws"
+    levels = [found["level"] for found in derived.get("boundaries", [])]
+    exact = f"; exact level of each boundary {min(levels):.3g} to {max(levels):.3g}" if levels else ""
+    return not wrong, what + exact + (f"; stored otherwise: {', '.join(wrong)}" if wrong else "")
+
+
 def _draws(run: RunReader) -> tuple[bool, str]:
-    """Every image's ranges lie within what is specified, each draw once; unknown stages or images fail."""
-    spec = run.specification
-    known, allowed = {row.example for row in run.examples()}, dict(spec.rule.stages)
-    merged = merge(row for row, _ in run.tallies())
-    stray = [e for e, image in merged.items() if e not in known or list(_outside(image.ranges, allowed))]
-    finished = sum(image.complete(spec) for image in merged.values())
-    total = sum(votes.total for image in merged.values() for votes in image.votes.values())
-    return not stray, f"{finished} of {len(known)} images complete, {total:,} draws" + (
-        f", draws that are not specified for examples {stray[:5]}" if stray else ""
+    """Every stored draw was asked for by the rule, each once; unknown stages or images fail."""
+    labels = {row.example: row.label for row in run.examples()}
+    rows = [row for row, _ in run.tallies()]
+    found = standings(run.specification.design(), rows, labels)
+    stray = [e for e, standing in found.items() if e not in labels or standing.unasked]
+    finished = sum(standing.course.need is None for standing in found.values())
+    total = sum(row.draws for row in rows)
+    return not stray, f"{finished} of {len(labels)} images complete, {total:,} draws" + (
+        f", draws that the rule did not ask for in examples {stray[:5]}" if stray else ""
     )
-
-
-def _outside(ranges: dict[str, list[tuple[int, int]]], allowed: dict[str, int]) -> Iterator[str]:
-    for stage, spans in ranges.items():
-        if stage not in allowed or any(first < 0 or end > allowed[stage] for first, end in spans):
-            yield stage
 
 
 def _classes(run: RunReader) -> tuple[bool, str]:
@@ -156,22 +164,34 @@ def _classes(run: RunReader) -> tuple[bool, str]:
 
 def _accounting(run: RunReader, found: Results) -> Check:
     rule = run.specification.rule
-    share = "alpha/2 on each of p_A and p_B" if rule.bound == "pair" else "all of alpha on p_A"
-    if rule.task == "predict":
-        detail = f"all of alpha on one two-sided test; n fixed; {len(found.outcomes)} predictions recomputed"
-    else:
-        detail = (
-            f"{share}; n0 and n fixed, selection and estimation draws disjoint; allowance for the grid "
-            f"{noise_error(run.specification):.1e}; {len(found.outcomes)} certificates recomputed"
-        )
-    return Check("alpha accounting", rule.stop == "fixed", detail)
+    how = f"{_SPENT[rule.rule.kind if rule.task == 'certify' or not rule.fixed else 'sign test']}"
+    if rule.label_aware and rule.bound == "one":
+        how = "all of alpha on the true class, which is known before the draws, over all looks"
+    detail = how.format(gate=rule.gate, bound=_BOUNDS[rule.bound], n0=rule.n0)
+    allowance = (
+        f"; allowance for the grid {run.specification.noise_error():.1e}" if rule.task == "certify" else ""
+    )
+    what = "certificates" if rule.task == "certify" else "predictions"
+    return Check("alpha accounting", True, f"{detail}{allowance}; {len(found.outcomes)} {what} recomputed")
 
+
+_BOUNDS = {"one": "all of alpha on p_A", "pair": "alpha/2 on each of p_A and p_B"}
+_SPENT = {
+    "fixed": "{bound}; n0 and n fixed, selection and estimation draws disjoint",
+    "sign test": "all of alpha on one two-sided test; n fixed",
+    "table": "{gate:g} alpha names the class, the rest tests it over all looks; giving up is not counted on",
+    "radius": "{gate:g} alpha names the class, the rest tests it over all looks; giving up is not counted on",
+    "predict": "alpha shared by the two-sided tests of all looks; giving up is not counted on",
+    "curve": "{bound}; n0 fixed, n planned by the selection draws alone, estimation draws fresh",
+    "anytime": "{bound}, for all numbers of draws at once; selection and estimation draws disjoint",
+}
 
 _CHECKS: tuple[tuple[str, Callable[[RunReader], tuple[bool, str]]], ...] = (
     ("file integrity", _file),
     ("specification hash", _identity),
     ("image list", _images),
     ("row hashes", _rows),
+    ("looks and boundaries", _design),
     ("draws", _draws),
     ("answers", _classes),
 )

@@ -7,6 +7,7 @@ both are counted against the test.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def crossing_probability(p: float, looks: Sequence[int], cuts: Sequence[int]) ->
 
 
 def _march(p: float, looks: Sequence[int], choose: _Choose) -> float:
-    """Carry the law of the count from look to look; ``choose`` says where it is absorbed. Returns lost mass."""
+    """Carry the law of the count from look to look, absorbed where ``choose`` says. Returns the lost mass."""
     law: _Law = (0, np.ones(1))
     lost, before = 0.0, 0
     for look in looks:
@@ -150,7 +151,7 @@ def _binomial(n: int, p: float) -> _Law:
 
 
 def _check(p: float, looks: Sequence[int]) -> None:
-    rising = all(a < b for a, b in zip(looks, looks[1:], strict=False))
+    rising = all(a < b for a, b in itertools.pairwise(looks))
     if not (looks and rising and looks[0] >= 1 and looks[-1] <= MOST_DRAWS):
         raise InvalidInput(
             f"looks {tuple(looks)[:6]}",

@@ -11,7 +11,7 @@ import math
 
 
 def power_of_count(successes: int, n: int, last: int, cut: int) -> float:
-    """That the count reaches ``cut`` after ``last`` draws, from ``successes`` in ``n``. Source: THEORY 5.2."""
+    """That the count reaches ``cut`` after ``last`` draws. Source: THEORY 5.2."""
     if n >= last:
         return float(successes >= cut)
     q = (successes + 0.5) / (n + 1)
@@ -20,7 +20,7 @@ def power_of_count(successes: int, n: int, last: int, cut: int) -> float:
 
 
 def power_of_lead(top: int, rival: int, n: int, last: int, level: float) -> float:
-    """That the two-sided sign test of the two most frequent answers reaches ``level`` after ``last`` draws."""
+    """That the sign test of the two most frequent answers reaches ``level`` after ``last`` draws."""
     if n >= last:
         return 0.0
     a, b = (top + 0.5) / (n + 1), (rival + 0.5) / (n + 1)
@@ -30,7 +30,7 @@ def power_of_lead(top: int, rival: int, n: int, last: int, level: float) -> floa
 
 
 def power_of_pair(top: int, rival: int, n: int, last: int, level: float, shift: float) -> float:
-    """That z(p_A) - z(p_B) is proved to be at least ``shift`` after ``last`` draws, at ``level`` on each side.
+    """That z(p_A) - z(p_B) >= ``shift`` is proved after ``last`` draws, with ``level`` for each bound.
 
     Delta method: the estimate of z(p) from n draws has variance p q / (n phi(z)^2), and the two counts of one
     multinomial sample have covariance -p_A p_B.

@@ -1,8 +1,11 @@
 """A confidence bound for all numbers of draws at once: a mixture of likelihood ratios (THEORY 5.6).
 
-For a null probability p* = Phi(z*) the wealth is W = sum_j w_j (p_j / p*)^S ((1 - p_j) / (1 - p*))^(n - S) with
-alternatives p_j = Phi(z* + d_j). Under "at most p*" it is a nonnegative supermartingale that starts at 1, so
-by Ville's inequality it ever reaches 1/alpha with probability at most alpha.
+For a null probability p* = Phi(z*) the wealth after S successes in n draws is
+
+    W = sum_j w_j (p_j / p*)^S ((1 - p_j) / (1 - p*))^(n - S)    with alternatives p_j = Phi(z* + d_j).
+
+Under "at most p*" it is a nonnegative supermartingale that starts at 1, so by Ville's inequality it ever
+reaches 1/alpha with probability at most alpha.
 """
 
 from __future__ import annotations

@@ -1,0 +1,86 @@
+"""The images of a run on their way: which draws each needs, and what is proved of those that are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from smoothcert.certificates.course import Course, Design
+from smoothcert.runlog.reading import outcome
+from smoothcert.runlog.results import Outcome
+from smoothcert.runlog.standing import Standing
+from smoothcert.runlog.store import TallyRow
+from smoothcert.tallies import Votes
+
+
+@dataclass
+class Under:
+    """One image under way: its course, and the votes of the draws it needs that came in so far."""
+
+    course: Course
+    votes: Votes
+    seconds: float
+
+    def add(self, row: TallyRow) -> bool:
+        """Count a row; true when the needed draws are complete and the course has moved on."""
+        need = self.course.need
+        assert need is not None, "draws that nobody asked for"
+        self.votes += row.votes
+        self.seconds += row.seconds
+        if self.votes.total < need.end - need.first:
+            return False
+        self.course, self.votes = self.course.add(self.votes), Votes()
+        return True
+
+
+class Tracker:
+    """Every image of a run, kept up to date row by row."""
+
+    def __init__(self, design: Design, labels: Mapping[int, int], stored: Mapping[int, Standing]) -> None:
+        self._design, self._labels = design, labels
+        self._under: dict[int, Under] = {}
+        self.outcomes: list[Outcome] = []
+        self.draws = 0
+        for example, standing in stored.items():
+            self._resume(example, standing)
+
+    def course(self, example: int) -> Course:
+        """Where an image that is not finished stands."""
+        return self._find(example).course
+
+    def add(self, row: TallyRow) -> bool:
+        """Count a row; true when its image's course has moved on."""
+        self.draws += row.draws
+        image = self._find(row.example)
+        if not image.add(row):
+            return False
+        if image.course.need is None:
+            self._finish(row.example, image.course, image.seconds)
+            del self._under[row.example]
+        return True
+
+    def finished(self, example: int) -> bool:
+        """Whether an image that was under way needs nothing more."""
+        return example not in self._under
+
+    def accuracy(self, radius: float) -> float:
+        """Share of the finished images that are correct and certified at ``radius`` (if they have one)."""
+        hits = sum(o.correct if o.radius is None else o.certified_at(radius) for o in self.outcomes)
+        return hits / len(self.outcomes) if self.outcomes else 0.0
+
+    def _find(self, example: int) -> Under:
+        if example not in self._under:
+            self._under[example] = Under(self._design.begin(self._labels[example]), Votes(), 0.0)
+        return self._under[example]
+
+    def _resume(self, example: int, standing: Standing) -> None:
+        if standing.course.need is None:
+            self._finish(example, standing.course, standing.seconds)
+        else:
+            votes = sum((row.votes for row in standing.partial), Votes())
+            self._under[example] = Under(standing.course, votes, standing.seconds)
+
+    def _finish(self, example: int, course: Course, seconds: float) -> None:
+        verdict = course.verdict()
+        assert verdict is not None, "a finished course has a verdict"
+        self.outcomes.append(outcome(example, self._labels[example], verdict, seconds))
