@@ -8,7 +8,7 @@ from typing import Any
 
 from smoothcert.bounds import split_alpha
 from smoothcert.bounds.sequential import anytime_lower, anytime_upper
-from smoothcert.certificates.course import Need, Verdict
+from smoothcert.certificates.course import Need, Verdict, of_need
 from smoothcert.certificates.gaussian import Bound, Certificate, radius_from_lower, radius_from_pair
 from smoothcert.tallies import Votes
 
@@ -61,6 +61,7 @@ class AnytimeCourse:
         return Need("estimation", drawn, min(_look_after(drawn), self.design.n))
 
     def add(self, votes: Votes) -> AnytimeCourse:
+        of_need(votes, self.need)
         if not self.pilot.total:
             return replace(self, pilot=votes)
         return replace(self, votes=self.votes + votes)

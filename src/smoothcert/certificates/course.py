@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from smoothcert.certificates.gaussian import Certificate, Prediction
+from smoothcert.errors import InvalidInput
 from smoothcert.tallies import Votes
 
 Reason = Literal["all draws", "decided", "hopeless", "exhausted", "other class", "under way"]
@@ -39,6 +40,22 @@ class Verdict:
     proof: Certificate | Prediction
     reason: Reason
     draws: int
+
+
+def of_need(votes: Votes, need: Need | None) -> Votes:
+    """``votes``, if as many as the needed draws: a cut is valid at its own number of draws and no other.
+
+    Raises:
+        InvalidInput: more or fewer votes, or nothing is needed.
+    """
+    wanted = need.end - need.first if need else 0
+    if need is None or votes.total != wanted:
+        raise InvalidInput(
+            f"{votes.total} votes where {wanted} are needed",
+            "the level of a test is that of the numbers of draws it was planned for",
+            "Add the votes of exactly the draws named by course.need",
+        )
+    return votes
 
 
 class Course(Protocol):

@@ -12,6 +12,7 @@ the tests of A use all of them (THEORY 5.5).
   fixed sequence and each test has all of the second part (THEORY 5.3).
 - ``pair``: at every look p_A and the strongest rival are bounded, each at half of that look's share of the
   second part. All bounds hold together, and the radius they give covers every radius at once (THEORY 5.4).
+  The radius 0 needs the gate alone; like a prediction it speaks of the noise that is really drawn.
 
 Giving up (``hopeless``) is never counted on: all levels hold for a reader who ignores it.
 """
@@ -26,7 +27,8 @@ from typing import Any
 
 from smoothcert.bounds import clopper_pearson_lower, clopper_pearson_upper, sequential
 from smoothcert.bounds.binomial import binomial_test
-from smoothcert.certificates.course import Need, Reason, Verdict
+from smoothcert.bounds.multiplicity import check_alpha
+from smoothcert.certificates.course import Need, Reason, Verdict, of_need
 from smoothcert.certificates.gaussian import (
     Bound,
     Certificate,
@@ -34,6 +36,7 @@ from smoothcert.certificates.gaussian import (
     probability_for,
     radius_from_pair,
 )
+from smoothcert.errors import InvalidInput
 from smoothcert.tallies import Votes
 
 
@@ -70,6 +73,16 @@ class Grouped:
     noise_error: float
     label_aware: bool = False
 
+    def __post_init__(self) -> None:
+        gate, naming_alone = self.numbers.gate, not self.radii
+        check_alpha(self.numbers.alpha)
+        if not (0.0 < gate < 1.0 or (naming_alone and gate == 1.0)):
+            raise InvalidInput(
+                f"gate = {gate!r}",
+                "naming the class and testing it each need a part of alpha, and a prediction only names it",
+                "Write gate=0.05 to certify and gate=1 to predict",
+            )
+
     @property
     def most(self) -> int:
         return self.numbers.n
@@ -97,7 +110,7 @@ class Grouped:
     def boundaries(self) -> tuple[sequential.Boundary, ...]:
         """One a radius, for the form ``one``; radii that no outcome can prove are left out at the end."""
         found: list[sequential.Boundary] = []
-        for radius in self.radii:
+        for radius in self.radii if self._nameable else ():
             p = probability_for(radius, self.sigma, noise_error=self.noise_error)
             if p >= 1.0 or sequential.unanimous(p, self.most, self._testing) > self.most:
                 break
@@ -110,7 +123,7 @@ class Grouped:
         if self.bound == "one":
             return self.radii[: len(self.boundaries)]
         reach, _, _ = self.pair_bounds(len(self.looks) - 1, self.most, 0)
-        return tuple(radius for radius in self.radii if radius <= reach)
+        return tuple(radius for radius in self.radii if self._nameable and radius <= reach)
 
     def pair_bounds(self, look: int, top: int, rival: int) -> tuple[float, float, float]:
         """What the counts prove at a look in the form ``pair``: radius, lower bound on p_A, upper on p_B."""
@@ -120,14 +133,19 @@ class Grouped:
         return radius_from_pair(lower, upper, self.sigma, noise_error=self.noise_error), lower, upper
 
     def begin(self, label: int | None = None) -> GroupedCourse:
-        if not self.label_aware or label is None:
+        """Raises ``InvalidInput`` where a label-aware design is told no label: alpha would be spent twice."""
+        if not self.label_aware:
             return GroupedCourse(self)
-        named = label if self.bound == "one" else None
+        if label is None:
+            raise InvalidInput(
+                "label = None", "a label-aware design tests the true class", "Pass the label of the image"
+            )
+        named = label if self._named_beforehand else None
         return GroupedCourse(self, label=label, named=named)
 
     def facts(self) -> dict[str, Any]:
         stored: dict[str, Any] = {"looks": list(self.looks)}
-        if self._naming:
+        if not self._named_beforehand:
             stored["gate"] = list(self.gate_levels)
         if self.radii and self.bound == "pair":
             stored["pair"] = list(self.pair_levels)
@@ -140,16 +158,28 @@ class Grouped:
         return stored
 
     @property
+    def _named_beforehand(self) -> bool:
+        return self.label_aware and self.bound == "one"
+
+    @cached_property
+    def _nameable(self) -> bool:
+        """Whether unanimous votes would name the class."""
+        reached = (
+            binomial_test(n, n) <= level for n, level in zip(self.looks, self.gate_levels, strict=True)
+        )
+        return self._named_beforehand or any(reached)
+
+    @property
     def _naming(self) -> float:
         """The part of alpha that names the class."""
-        if self.label_aware and self.bound == "one":
+        if self._named_beforehand:
             return self.numbers.alpha  # spent on the test; used here only to place the first look
         return self.numbers.alpha * self.numbers.gate
 
     @property
     def _testing(self) -> float:
         """The part of alpha that tests it."""
-        if self.label_aware and self.bound == "one":
+        if self._named_beforehand:
             return self.numbers.alpha
         return math.nextafter(self.numbers.alpha * (1.0 - self.numbers.gate), 0.0)
 
@@ -188,7 +218,7 @@ class GroupedCourse:
         return Need(stage, self.votes.total, self.design.looks[self.look])
 
     def add(self, votes: Votes) -> GroupedCourse:
-        grown = replace(self, votes=self.votes + votes)._name()._test()
+        grown = replace(self, votes=self.votes + of_need(votes, self.need))._name()._test()
         reason = grown._ended()
         return replace(grown, look=self.look + 1, reason=reason)
 

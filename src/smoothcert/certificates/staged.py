@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from smoothcert.bounds.sequential import geometric_looks
-from smoothcert.certificates.course import Need, Reason, Verdict
+from smoothcert.certificates.course import Need, Reason, Verdict, of_need
 from smoothcert.certificates.gaussian import Bound, Certificate, Prediction, certify, predict
 from smoothcert.tallies import Votes
 
@@ -87,6 +87,7 @@ class StagedCourse:
         return Need("estimation" if first else "prediction", 0, wanted)
 
     def add(self, votes: Votes) -> StagedCourse:
+        of_need(votes, self.need)
         if self.design.n0 > 0 and self.planned is None:
             return replace(self, pilot=votes, planned=self.design.second(votes))
         return replace(self, votes=votes)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 STEP = 16  # looks are multiples of this, so that whole blocks of a batch belong to one look
 MOST_DRAWS = 2_000_000  # beyond it the exact boundaries take minutes
+MOST_LOOKS = 1_000  # beyond it rounding errors could add up to more than is allowed for
 
 
 def geometric_looks(first: int, last: int, ratio: float) -> tuple[int, ...]:
