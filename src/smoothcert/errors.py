@@ -64,6 +64,10 @@ class ModelOutputError(SmoothcertError):
     """A model that returned something of the wrong shape or type."""
 
 
+class OutOfMemory(SmoothcertError, MemoryError):
+    """A batch that does not fit into the memory of its device."""
+
+
 class EndpointError(SmoothcertError):
     """A classifier behind a network address that does not answer, or refuses to."""
 

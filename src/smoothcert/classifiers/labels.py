@@ -61,6 +61,7 @@ class Reordered:
 
     def __init__(self, classifier: Any, order: Sequence[int]) -> None:
         self.classifier, self.order = classifier, tuple(order)
+        self._orders: dict[torch.device, Tensor] = {}
         self.classes = tuple(classifier.classes[k] for k in order)
         self.source = str(getattr(classifier, "source", type(classifier).__qualname__))
         self.function = getattr(classifier, "function", classifier)  # what a wrapped classifier is made of
@@ -68,8 +69,15 @@ class Reordered:
     def __call__(self, images: Tensor, /) -> Tensor:
         """Scores or labels, renumbered."""
         answers: Tensor = self.classifier(images)
-        order = torch.tensor(self.order, device=answers.device)
+        order = self._order_on(answers.device)
         return answers[:, order] if answers.ndim == 2 else order.argsort()[answers]
+
+    def _order_on(self, device: torch.device) -> Tensor:
+        """The order on the device, made once: copying numbers to an accelerator waits for all it does."""
+        if device not in self._orders:
+            with torch.inference_mode(False):
+                self._orders[device] = torch.tensor(self.order, device=device)
+        return self._orders[device]
 
     def describe(self) -> dict[str, Any]:
         """The classifier's own words, and the order of the data's classes among its own."""

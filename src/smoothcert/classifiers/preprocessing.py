@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -154,8 +155,15 @@ class Preprocessing:
     def _normalised(self, images: Tensor) -> Tensor:
         if not self.mean:
             return images
-        mean, std = (images.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (_channels(values, images.dtype, images.device) for values in (self.mean, self.std))
         return (images - mean) / std
+
+
+@lru_cache(maxsize=64)
+def _channels(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(1, C, 1, 1)`` on the device, made once: copying numbers to an accelerator waits for all it does."""
+    with torch.inference_mode(False):  # attacks and training use them too
+        return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
 
 
 def confirm(ours: Preprocessing, theirs: Callable[[Any], Tensor], name: str) -> None:

@@ -17,6 +17,7 @@ from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Draws
 
 _ONE_SHOT = OneShot()
+_MOST_CONDITIONS = 10_000  # as many as the longest sampler has steps
 
 
 class DiffusionDenoiser:
@@ -58,6 +59,7 @@ class DiffusionDenoiser:
         self.clamp = clamp
         self.source = source
         self.takes = takes
+        self._conditions: dict[float, float] = {}
         if isinstance(self.preconditioning, EdmPreconditioning) and not isinstance(schedule, EdmSchedule):
             why = "EDM's network is conditioned on ln(sigma)/4, not on a step of a table"
             raise InvalidInput(f"EDM preconditioning with schedule {schedule.name!r}", why, "Use EdmSchedule")
@@ -127,13 +129,21 @@ class DiffusionDenoiser:
 
     def _estimate(self, z: Tensor, sigma: float) -> Tensor:
         shown = self.preconditioning.shown(z, sigma)
-        time = self.schedule.condition(self.schedule.time_of(sigma))
+        time = self._condition(sigma)
         # A float tensor: UNet2DModel truncates a Python float to an integer. Never below single precision,
         # where a large time would be rounded to a multiple of 8.
         precision = torch.promote_types(z.dtype, torch.float32)
         times = torch.full((len(z),), time, dtype=precision, device=z.device)
         output = self.network(shown.to(self._network_dtype(z)), times)
         return self.preconditioning.clean(output, shown, sigma, clamp=self.clamp)
+
+    def _condition(self, sigma: float) -> float:
+        """What the network is told at this noise; solved once for each, not for every batch."""
+        if sigma not in self._conditions:
+            if len(self._conditions) >= _MOST_CONDITIONS:
+                self._conditions.clear()
+            self._conditions[sigma] = self.schedule.condition(self.schedule.time_of(sigma))
+        return self._conditions[sigma]
 
     def _network_dtype(self, z: Tensor) -> torch.dtype:
         if isinstance(self.network, nn.Module):

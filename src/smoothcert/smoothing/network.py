@@ -6,7 +6,7 @@ finiteness on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,17 +15,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from smoothcert.errors import InvalidInput, ModelOutputError, UnknownName
+from smoothcert.errors import InvalidInput, ModelOutputError, OutOfMemory, UnknownName
 from smoothcert.protocols import Draws
+from smoothcert.smoothing.allocator import keep_freed_memory
+from smoothcert.smoothing.finite import finite_rows
+from smoothcert.smoothing.lanes import Lanes, is_accelerator, memory_errors
 
 NONFINITE = -1  # stands for "no class" between the network and the tally, nowhere else
 
 
 Module = TypeVar("Module", bound=nn.Module)
+Result = TypeVar("Result")
 
-PRECISIONS = ("float32", "bf16-mixed")
-"""``bf16-mixed``: convolutions and matrix products in bfloat16 (torch's autocast), all else in float32. That
-is another base classifier, with a certificate of its own that is worth as much."""
+PRECISIONS = ("float32", "bf16-mixed", "fp16-mixed")
+"""``bf16-mixed``, ``fp16-mixed``: convolutions and matrix products in bfloat16 or half precision (torch's
+autocast), all else in float32. That is another base classifier, with a certificate of its own that is worth
+as much. A score that overflows in half precision is no vote."""
+
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 
 
 def default_batch(shape: tuple[int, ...], device: str = "cpu") -> int:
@@ -36,7 +43,7 @@ def default_batch(shape: tuple[int, ...], device: str = "cpu") -> int:
     """
     fitting = max(1, 131_072 // int(np.prod(shape)))
     power: int = 2 ** (fitting.bit_length() - 1)
-    return min(max(power, 16), 256) * (1 if device == "cpu" else 8)
+    return min(max(power, 16), 256) * (8 if is_accelerator(device) else 1)
 
 
 @contextmanager
@@ -67,8 +74,7 @@ class Network:
     def __init__(
         self, classifier: Any, denoiser: Any | None, sigma: float, device: str, precision: str = "float32"
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UnknownName.among("precision", precision, PRECISIONS)
+        _check_precision(precision, device)
         for part in (classifier, denoiser):
             if part is not None and not callable(part):
                 raise InvalidInput(
@@ -79,6 +85,7 @@ class Network:
         self.classifier, self.denoiser, self.sigma, self.device = classifier, denoiser, sigma, device
         self.precision = precision
         self.stochastic = bool(getattr(denoiser, "stochastic", False))
+        self.lanes = Lanes(device)
         self.settle()
 
     def settle(self) -> None:
@@ -88,10 +95,16 @@ class Network:
                 module.eval().to(self.device)
                 if self.precision != "float32":
                     channels_last(module)
+            self.lanes.settle()
+        except torch.cuda.OutOfMemoryError as error:
+            given, why = f"this model on {self.device}", "its weights do not fit into the memory that is free"
+            raise OutOfMemory(given, why, "Free memory there, or choose another device") from error
         except (RuntimeError, AssertionError) as error:
             why = str(error).splitlines()[0].rstrip(".")
             hint = "Write cpu, cuda or cuda:N for a device that exists"
             raise InvalidInput(f"device {self.device!r}", why, hint) from error
+        if not is_accelerator(self.device):
+            keep_freed_memory()
 
     def denoised(self, noisy: Tensor, draws: Draws | None) -> Tensor:
         """What the classifier sees: ``(B, C, H, W)``, checked to have the shape that went in."""
@@ -110,27 +123,31 @@ class Network:
             )
         return clean
 
-    @torch.inference_mode()
     def outputs(self, noisy: npt.NDArray[np.float32], draws: Draws | None = None) -> Tensor:
-        """Raw scores ``(B, classes)`` or labels ``(B,)`` for a batch of noisy images."""
-        mixed = torch.autocast(self.device.partition(":")[0], torch.bfloat16, self.precision != "float32")
-        with mixed:
-            clean = self.denoised(torch.from_numpy(noisy).to(self.device), draws)
-            answer = self.classifier(clean)
-        answer = answer if isinstance(answer, Tensor) else _as_tensor(answer)
-        scores = answer.ndim == 2 and answer.shape[1] >= 2 and answer.is_floating_point()
-        labels = answer.ndim == 1 and not answer.is_floating_point() and not answer.is_complex()
-        if len(answer) != len(noisy) or not (scores or labels):
-            raise ModelOutputError(
-                f"a classifier that returned {_kind(answer)} for {len(noisy)} images",
-                "it must return scores (B, classes) with at least two classes, or integer labels (B,)",
-                "Wrap it in a function that does",
-            )
-        return _without_broken(answer, torch.isfinite(clean).flatten(1).all(dim=1))
+        """Raw scores ``(B, classes)`` or labels ``(B,)`` for a batch of noisy images.
+
+        A row whose denoised image is not finite has the scores NaN, or the label ``NONFINITE``.
+        """
+        return self._evaluated(noisy, draws, lambda answer: answer)
 
     def labels(self, noisy: npt.NDArray[np.float32], draws: Draws | None = None) -> npt.NDArray[np.int64]:
         """The class of each row, ``NONFINITE`` where a score or denoised pixel is NaN or infinite."""
-        return to_labels(self.outputs(noisy, draws))
+        return self._evaluated(noisy, draws, to_labels)
+
+    @torch.inference_mode()
+    def _evaluated(
+        self, noisy: npt.NDArray[np.float32], draws: Draws | None, end: Callable[[Tensor], Result]
+    ) -> Result:
+        """What ``end`` makes of the answers, from noise to answer without waiting for the device."""
+        mixed = _AUTOCAST.get(self.precision)
+        autocast = torch.autocast(self.device.partition(":")[0], mixed or torch.bfloat16, mixed is not None)
+        with memory_errors(self.device, len(noisy)):
+            host = self.lanes.sendable(noisy)
+            with self.lanes.lane():
+                with autocast:
+                    clean = self.denoised(self.lanes.sent(host), draws)
+                    answer = self.classifier(clean)
+                return end(_without_broken(_usable(answer, len(noisy)), finite_rows(clean)))
 
 
 def channels_last(module: Module) -> Module:
@@ -141,13 +158,23 @@ def channels_last(module: Module) -> Module:
 
 
 def to_labels(outputs: Tensor) -> npt.NDArray[np.int64]:
-    """Scores to labels: the largest score, the first of equal ones; ``NONFINITE`` where one is not finite."""
-    if outputs.ndim == 1:
-        labels: npt.NDArray[np.int64] = outputs.cpu().numpy().astype(np.int64)
-        return labels
-    best = outputs.argmax(dim=1)
-    best = torch.where(torch.isfinite(outputs).all(dim=1), best, NONFINITE)
-    return best.cpu().numpy().astype(np.int64)
+    """Scores to labels: the largest score, the first of equal ones; ``NONFINITE`` where one is not finite.
+
+    The device is waited for once, when its labels are fetched.
+
+    Raises:
+        ModelOutputError: a label below 0 (and not ``NONFINITE``).
+    """
+    if outputs.ndim == 2:
+        outputs = torch.where(finite_rows(outputs), outputs.argmax(dim=1), NONFINITE)
+    labels: npt.NDArray[np.int64] = outputs.cpu().numpy().astype(np.int64, copy=False)
+    if labels.min() < NONFINITE:
+        raise ModelOutputError(
+            f"a classifier that returned the label {labels.min() - NONFINITE}",
+            "labels count from 0",
+            "Map it to 0, 1, ...",
+        )
+    return labels
 
 
 def pad(noisy: Sequence[npt.NDArray[np.float32]], batch: int) -> npt.NDArray[np.float32]:
@@ -158,17 +185,41 @@ def pad(noisy: Sequence[npt.NDArray[np.float32]], batch: int) -> npt.NDArray[np.
 
 
 def _without_broken(answer: Tensor, finite: Tensor) -> Tensor:
-    """No class for rows whose denoised image is not finite, whatever the classifier made of them."""
+    """No class for rows whose denoised image is not finite, whatever the classifier made of them.
+
+    Labels that a classifier may not return move down by one, to be told from ``NONFINITE`` later: looking at
+    them here would wait for the device.
+    """
     finite = finite.to(answer.device)
     if answer.ndim == 2:
         return torch.where(finite[:, None], answer, torch.nan)
-    if bool((answer < 0).any()):
+    labels = answer.long()
+    return torch.where(finite, torch.where(labels < 0, labels + NONFINITE, labels), NONFINITE)
+
+
+def _usable(answer: Any, batch: int) -> Tensor:
+    """A classifier's answer, if it is scores or labels for a batch."""
+    found = answer if isinstance(answer, Tensor) else _as_tensor(answer)
+    scores = found.ndim == 2 and found.shape[1] >= 2 and found.is_floating_point()
+    labels = found.ndim == 1 and not found.is_floating_point() and not found.is_complex()
+    if len(found) != batch or not (scores or labels):
         raise ModelOutputError(
-            f"a classifier that returned the label {int(answer.min())}",
-            "labels count from 0",
-            "Map it to 0, 1, ...",
+            f"a classifier that returned {_kind(found)} for {batch} images",
+            "it must return scores (B, classes) with at least two classes, or integer labels (B,)",
+            "Wrap it in a function that does",
         )
-    return torch.where(finite, answer.long(), NONFINITE)
+    return found
+
+
+def _check_precision(precision: str, device: str) -> None:
+    if precision not in PRECISIONS:
+        raise UnknownName.among("precision", precision, PRECISIONS)
+    if precision == "fp16-mixed" and not is_accelerator(device):
+        raise InvalidInput(
+            f"precision {precision!r} on {device}",
+            "processors compute in half precision many times slower than in single, if at all",
+            "Write bf16-mixed, or choose an accelerator with device='cuda' (--device cuda)",
+        )
 
 
 def _as_tensor(answer: Any) -> Tensor:
