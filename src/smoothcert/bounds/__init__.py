@@ -10,5 +10,14 @@ from smoothcert.bounds.binomial import (
     tail_upper,
 )
 from smoothcert.bounds.multiplicity import split_alpha
+from smoothcert.bounds.population import population_lower, true_count_lower
 
-__all__ = ["binomial_test", "clopper_pearson_lower", "clopper_pearson_upper", "split_alpha", "tail_upper"]
+__all__ = [
+    "binomial_test",
+    "clopper_pearson_lower",
+    "clopper_pearson_upper",
+    "population_lower",
+    "split_alpha",
+    "tail_upper",
+    "true_count_lower",
+]
