@@ -11,6 +11,14 @@ from smoothcert.analysis.beside import Beside
 from smoothcert.analysis.best import BestAccuracy
 from smoothcert.analysis.curves import Curve, curve
 from smoothcert.analysis.draws import DrawAccuracy, draw_accuracy, draw_table
+from smoothcert.analysis.effort import (
+    Decisions,
+    Effort,
+    decision_table,
+    decisions,
+    effort,
+    effort_table,
+)
 from smoothcert.analysis.paired import PairedComparison, compare
 from smoothcert.analysis.proportion import Proportion
 
@@ -19,14 +27,20 @@ __all__ = [
     "BestAccuracy",
     "CertifiedAccuracy",
     "Curve",
+    "Decisions",
     "DrawAccuracy",
+    "Effort",
     "PairedComparison",
     "Proportion",
     "acr",
     "certified_accuracy",
     "compare",
     "curve",
+    "decision_table",
+    "decisions",
     "draw_accuracy",
     "draw_table",
+    "effort",
+    "effort_table",
     "published",
 ]

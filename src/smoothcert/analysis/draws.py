@@ -40,6 +40,12 @@ def draw_accuracy(results: Results) -> DrawAccuracy:
     Raises:
         InvalidInput: an imported log, which has no votes, or no finished image.
     """
+    if results.stop not in (None, "fixed"):
+        raise InvalidInput(
+            f"{results.name}, made with stop = {results.stop!r}",
+            "votes that decided when to stop are biased: the share of one draw cannot be read from them",
+            "Pass a run with --stop fixed",
+        )
     hits = [o.hits for o in results.outcomes if o.hits is not None]
     if len(hits) != len(results.outcomes) or not hits or not results.n:
         raise InvalidInput(results.name, "holds no votes", "Pass a run directory with a finished image")

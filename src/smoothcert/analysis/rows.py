@@ -55,6 +55,8 @@ def facts(run: Results) -> Line:
         "sigma": run.sigma,
         "n0": run.n0,
         "n": run.n,
+        "stop": run.stop,
+        "label_aware": run.label_aware,
         "alpha": run.alpha,
         "alpha_post_hoc": run.alpha_post_hoc,
         "images": len(run.outcomes),

@@ -16,7 +16,7 @@ Fact = tuple[str, Callable[[Results], str]]
 def setting(run: Results) -> Hashable:
     """Everything but sigma: data and model, which images with which labels, draws, alpha, completeness."""
     images = tuple((outcome.index, outcome.label) for outcome in run.outcomes)
-    draws = (run.n0, run.n, run.alpha, run.alpha_post_hoc)
+    draws = (run.n0, run.n, run.alpha, run.alpha_post_hoc, run.stop, run.label_aware)
     return (run.description, images, draws, run.planned, run.truncated, certifies(run))
 
 
@@ -43,6 +43,11 @@ def number(value: int | None) -> str:
     return _UNKNOWN if value is None else f"{value:,}"
 
 
+def draws(run: Results) -> str:
+    """``100,000``, or ``at most 110,000`` where a stopping rule may end sooner."""
+    return number(run.n) if run.stop in (None, "fixed") else f"at most {number(run.n)}"
+
+
 def sigma(run: Results) -> str:
     """``0.25``, or a question mark."""
     return _UNKNOWN if run.sigma is None else f"{run.sigma:g}"
@@ -54,12 +59,15 @@ _OPTIONS = re.compile(r"\?[^ ]*?(?=, | |$)")  # of a model's name: resnet20:file
 _FACTS: tuple[Fact, ...] = (
     (MODEL, lambda run: run.description or _UNKNOWN),
     ("images", images),
+    ("stop", lambda run: run.stop or "fixed"),
     ("n0", lambda run: number(run.n0)),
-    ("n", lambda run: number(run.n)),
+    ("n", draws),
     ("alpha", level),
+    ("label-aware", lambda run: "yes" if run.label_aware else "no"),
 )
 
-_DRAWS = ("n0", "n", "alpha")
+_DRAWS = ("stop", "n0", "n", "alpha")
+_USUAL = {"stop": "fixed", "n0": "0"}  # not worth saying where all runs have it
 
 
 def differing(runs: Sequence[Results]) -> list[Fact]:
@@ -84,7 +92,8 @@ def shared(runs: Sequence[Results]) -> str:
     equal = {name: read(runs[0]) for name, read in _FACTS if len({read(run) for run in runs}) == 1}
     said = [part for part in (equal.get(MODEL, _common(runs)),) if part not in ("", _UNKNOWN)]
     said += [f"{equal['images']} images"] if "images" in equal else []
-    said += [f"{name} = {equal[name]}" for name in _DRAWS if equal.get(name, _UNKNOWN) != _UNKNOWN]
+    known = [name for name in _DRAWS if equal.get(name, _UNKNOWN) not in (_UNKNOWN, _USUAL.get(name))]
+    said += [f"{name} = {equal[name]}".replace("= at most", "at most") for name in known]
     silent = [name for name in _DRAWS if equal.get(name) == _UNKNOWN]
     said += [f"{_listed(silent)} not stated by the source"] if silent else []
     return ", ".join(said) + "."
@@ -123,6 +132,15 @@ def warnings(runs: Sequence[Results]) -> list[str]:
         found.append(
             "Post hoc: alpha was chosen after the draws, so these figures prove nothing at that level."
         )
+    if any(run.label_aware for run in runs):
+        found.append(
+            "Label-aware: the true class alone was tested, so these runs support certified accuracy and no "
+            "statement about images that are not counted."
+        )
+    if any(run.radii for run in runs):
+        found.append("Radii were decided one by one; between them an image counts at the next smaller one.")
+    if any(run.stop == "anytime" for run in runs):
+        found.append("Anytime: the certificates hold for the draws made so far.")
     if any(not run.complete for run in runs):
         found.append("Incomplete: some images are not finished.")
     if len({frozenset(outcome.index for outcome in run.outcomes) for run in runs}) > 1:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from smoothcert.cli import options
-from smoothcert.cli.options import DEMO_DRAWS, Settings, settle
+from smoothcert.cli.options import Settings, settle
 from smoothcert.cli.terminal import say, show
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -23,15 +23,19 @@ def certify(
     denoiser: options.DenoiserName = None,
     sampler: options.SamplerName = None,
     sigma: options.Sigmas = None,
+    stop: options.Stop = None,
     n0: Annotated[
-        int | None, typer.Option("--n0", help="Selection draws an image.", show_default="100")
+        int | None,
+        typer.Option(
+            "--n0", help="Selection draws an image.", show_default="none; fixed, anytime: 100; curve: 1,000"
+        ),
     ] = None,
     n: Annotated[
         int | None,
         typer.Option(
             "--n",
-            help="Estimation draws an image.",
-            show_default=f"100,000; {DEMO_DRAWS:,} when --data is left out",
+            help="Most draws an image may take; with --stop fixed their number.",
+            show_default="110,000; fixed: 100,000; fewer when --data is left out",
         ),
     ] = None,
     alpha: options.Alpha = None,
@@ -39,6 +43,8 @@ def certify(
         str | None,
         typer.Option("--bound", help="one (p_A alone) or pair (p_A and runner-up).", show_default="one"),
     ] = None,
+    label_aware: options.LabelAware = None,
+    futility: options.Futility = None,
     noise: options.NoiseKind = None,
     seed: options.Seed = None,
     batch: options.Batch = None,
@@ -63,7 +69,7 @@ def certify(
 
       smoothcert certify
 
-      smoothcert certify --sigma 0.5 --n 10000 --out runs/half
+      smoothcert certify --sigma 0.5 --stop fixed --n 10000 --out runs/half
 
       smoothcert certify --denoiser none --out runs/undenoised
 
@@ -80,13 +86,15 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
     from smoothcert.runlog.configuration import FILE, to_toml
     from smoothcert.runlog.specification import RuleSpec
 
-    rule = RuleSpec(
-        task="certify",
+    rule = RuleSpec.settle(
+        "certify",
+        stop=settings.stop,
         alpha=settings.alpha,
         n0=settings.n0,
         n=settings.n,
         bound=settings.bound,
-        stop=settings.stop,
+        label_aware=settings.label_aware,
+        futility=settings.futility,
     )
     data, jobs = prepared_jobs(settings, rule)
     say(_heading(data, jobs[0].specification), quiet=quiet)
@@ -102,9 +110,10 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
 
 def _heading(data: Any, spec: Any) -> str:
     rule, shape = spec.rule, "x".join(str(k) for k in data.shape)
+    draws = f"n0 = {rule.n0:,}, n = {rule.n:,}" if rule.n0 else f"stop = {rule.stop}, n <= {rule.n:,}"
     return (
         f"{data.name}: {len(data)} images {shape}, {len(data.classes)} classes; alpha = {rule.alpha:g}, "
-        f"n0 = {rule.n0:,}, n = {rule.n:,}; {spec.noise.kind} noise (allowance {spec.noise_error():.0e})"
+        f"{draws}; {spec.noise.kind} noise (allowance {spec.noise_error():.0e})"
     )
 
 
@@ -128,6 +137,7 @@ def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool)
         print(table.to_json())
     else:
         show(table.table())
+        show(analysis.effort_table(found))
     pictures = _pictures(settings, found)
     if not as_json:
         say(f"\nwrote {', '.join(str(path) for path in pictures)}", quiet=quiet)

@@ -11,7 +11,9 @@ import typer
 
 from smoothcert.errors import InvalidInput, UnknownName
 
-DEMO_DATA, DEMO_DRAWS, DRAWS = "digits:test[::8]", 1_000, 100_000
+DEMO_DATA = "digits:test[::8]"
+DEMO_DRAWS = {"table": 10_000, "radius": 10_000, "predict": 2_000}  # 1,000 where the number is fixed
+STOP = {"certify": "table", "predict": "predict"}  # the command line's own rules
 
 Config = Annotated[
     Path | None,
@@ -81,6 +83,31 @@ NoiseKind = Annotated[
 Alpha = Annotated[
     float | None, typer.Option("--alpha", help="Error probability of each certificate.", show_default="0.001")
 ]
+Stop = Annotated[
+    str | None,
+    typer.Option(
+        "--stop",
+        help="When an image has enough draws: table:RADII (each radius decided), radius:R, curve:LOSS, "
+        "anytime, or fixed (Cohen's n0 and n).",
+        show_default="table:0,0.25,0.5,0.75,1",
+    ),
+]
+LabelAware = Annotated[
+    bool | None,
+    typer.Option(
+        "--label-aware",
+        help="Test the true class alone; for certified accuracy only, and marked in every table.",
+        show_default="not",
+    ),
+]
+Futility = Annotated[
+    float | None,
+    typer.Option(
+        "--futility",
+        help="Give up on a radius whose chance of being proved falls below this; changes no guarantee.",
+        show_default="0.01",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Names the noise streams.", show_default="0")]
 Batch = Annotated[
     int | None, typer.Option("--batch", help="Draws evaluated at once.", show_default="by image size")
@@ -134,11 +161,13 @@ _DEFAULTS: dict[str, Any] = {
     "sampler": None,
     "sigma": (0.25, 0.5, 1.0),
     "noise": "grid",
-    "n0": 100,
+    "n0": None,
     "n": None,
     "alpha": 0.001,
     "bound": "one",
-    "stop": "fixed",
+    "stop": None,
+    "label_aware": False,
+    "futility": None,
     "seed": 0,
     "batch": None,
     "threads": None,
@@ -152,11 +181,11 @@ _KINDS: dict[str, tuple[type, ...]] = {
         ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "precision", "device"), (str,)
     ),
     **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "workers"), (int,)),
-    "alpha": (float,),
+    **dict.fromkeys(("alpha", "futility"), (float,)),
     "sigma": (float, int, list, tuple, str),
     "out": (str, Path),
     "data_dir": (str, Path),
-    "download": (bool,),
+    **dict.fromkeys(("download", "label_aware"), (bool,)),
 }
 
 
@@ -177,6 +206,8 @@ class Settings:
     alpha: float
     bound: str
     stop: str
+    label_aware: bool
+    futility: float | None
     seed: int
     batch: int | None
     threads: int | None
@@ -196,8 +227,7 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     values = _DEFAULTS | chosen
     if "data" in given and not str(values["data"]).startswith("digits"):
         _need_models(given, values)
-    if values["n"] is None:
-        values["n"] = DEMO_DRAWS if "data" not in given or task == "predict" else DRAWS
+    _settle_rule(task, values, demo="data" not in given, written=written)
     if values["denoiser"] == "none" and values["sampler"] is not None:
         raise InvalidInput(
             f"--sampler {values['sampler']} with --denoiser none",
@@ -212,6 +242,29 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
+def _settle_rule(task: str, values: dict[str, Any], *, demo: bool, written: dict[str, Any]) -> None:
+    """The stopping rule and its numbers of draws, in place."""
+    from smoothcert.certificates.designs import usual
+    from smoothcert.certificates.rules import parse_stop
+
+    if values["stop"] is None and "n0" in written:
+        values["stop"] = "fixed"  # a file from before there were other rules
+    elif values["stop"] is None and values["n0"] is not None and task == "certify":
+        raise InvalidInput(
+            f"--n0 {values['n0']} without --stop",
+            "the usual rule, table, sets no selection draws aside",
+            "Add --stop fixed, or leave --n0 out",
+        )
+    rule = parse_stop(
+        values["stop"] or STOP.get(task, "fixed"), "predict" if task == "predict" else "certify"
+    )
+    usually = usual(rule, task)
+    values["stop"] = str(rule)
+    values["n0"] = usually.n0 if values["n0"] is None else values["n0"]
+    if values["n"] is None:
+        values["n"] = DEMO_DRAWS.get(rule.kind, 1_000) if demo else usually.n
+
+
 def both_pictures(out: Path) -> tuple[Path, Path]:
     """The PNG and the SVG that ``--out`` asks for; another ending is refused."""
     if out.suffix.lower() not in (".png", ".svg", ""):
@@ -224,9 +277,10 @@ def default_directory(task: str, chosen: dict[str, Any]) -> str:
     words = [str(chosen.get("data", "digits")).partition("[")[0]]
     words += [
         str(chosen[key])
-        for key in ("classifier", "denoiser", "sampler", "noise", "bound", "precision")
+        for key in ("classifier", "denoiser", "sampler", "noise", "bound", "precision", "stop")
         if key in chosen
     ]
+    words += ["label-aware"] if chosen.get("label_aware") else []
     words += ["predict"] if task == "predict" else []
     return "runs/" + re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")
 

@@ -21,7 +21,20 @@ def predict(
     denoiser: options.DenoiserName = None,
     sampler: options.SamplerName = None,
     sigma: options.Sigmas = None,
-    n: Annotated[int | None, typer.Option("--n", help="Draws an image.", show_default="1,000")] = None,
+    stop: Annotated[
+        str | None,
+        typer.Option(
+            "--stop",
+            help="predict (when the answer is known) or fixed (after n draws).",
+            show_default="predict",
+        ),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n", help="Most draws an image may take.", show_default="12,000; fewer when --data is left out"
+        ),
+    ] = None,
     alpha: options.Alpha = None,
     noise: options.NoiseKind = None,
     seed: options.Seed = None,
@@ -49,7 +62,7 @@ def predict(
     from smoothcert.cli.models import prepared_jobs
     from smoothcert.runlog.specification import RuleSpec
 
-    rule = RuleSpec(task="predict", alpha=settings.alpha, n0=0, n=settings.n)
+    rule = RuleSpec.settle("predict", stop=settings.stop, alpha=settings.alpha, n=settings.n)
     loaded, jobs = prepared_jobs(settings, rule)
     found = [job.run(quiet=quiet or as_json) for job in jobs]
     _show(found, loaded.classes, quiet=quiet, as_json=as_json)

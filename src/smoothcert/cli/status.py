@@ -23,9 +23,7 @@ def status(
         print(json.dumps(found))
         return
     for run in found:
-        state = (
-            "complete" if run["draws"] == run["planned_draws"] else "running" if run["running"] else "stopped"
-        )
+        state = "complete" if run["complete"] else "running" if run["running"] else "stopped"
         left = (
             ""
             if state == "complete" or not run["seconds_left"]
@@ -33,7 +31,8 @@ def status(
         )
         print(
             f"{run['run']}: {state}; {run['images']} of {run['planned_images']} images, {run['draws']:,} of "
-            f"{run['planned_draws']:,} draws, {run['draws_per_second']:,.0f} draws/s a worker{left}; "
+            f"{'at most ' if run['at_most'] else ''}{run['planned_draws']:,} draws, "
+            f"{run['draws_per_second']:,.0f} draws/s a worker{left}; "
             f"correct and certified so far {_share(run)}; tallies {run['tallies'][:16]}"
         )
 
@@ -49,19 +48,25 @@ def _state(directory: Any) -> dict[str, Any]:
     run = open_run(directory)
     rows = [row for row, _ in run.tallies()]
     draws, seconds = sum(row.draws for row in rows), sum(row.seconds for row in rows)
-    planned = run.specification.data.examples
-    total = planned * sum(count for _, count in run.specification.rule.stages)
+    rule, planned = run.specification.rule, run.specification.data.examples
+    total = planned * sum(count for _, count in rule.stages)
     found = results(run)
-    speed = draws / seconds if seconds else 0.0
+    speed, images = draws / seconds if seconds else 0.0, len(found.outcomes)
+    counted = rule.fixed or rule.rule.kind == "anytime"  # the draws that will be made are known
+    done = draws == total if counted else images == planned
+    each = sum(o.draws or 0 for o in found.outcomes) / max(1, images)
+    left = total - draws if counted else each * (planned - images)
     return {
         "run": str(directory),
-        "images": len(found.outcomes),
+        "images": images,
         "planned_images": planned,
         "draws": draws,
         "planned_draws": total,
+        "at_most": not counted,
+        "complete": done,
         "draws_per_second": speed,
-        "seconds_left": (total - draws) / speed if speed else None,
-        "accuracy": sum(o.correct for o in found.outcomes) / max(1, len(found.outcomes)),
+        "seconds_left": left / speed if speed and images else None,
+        "accuracy": sum(o.correct for o in found.outcomes) / max(1, images),
         "running": is_locked(directory),
         "tallies": tally_digest(run),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,9 @@ from smoothcert.cli.options import numbers
 from smoothcert.cli.reading import read_runs
 from smoothcert.cli.terminal import show
 from smoothcert.errors import UnknownName
-from smoothcert.runlog import Results
+
+if TYPE_CHECKING:
+    from smoothcert.analysis.text import TextTable
 
 FORMATS = ("auto", "markdown", "latex", "csv", "json")
 
@@ -41,6 +43,9 @@ def table(
             "--single-draw", help="Accuracy of one noisy draw instead (the paper's tables 4 and 5)."
         ),
     ] = False,
+    effort: Annotated[
+        bool, typer.Option("--draws", help="Draws an image instead, and what they decided at each radius.")
+    ] = False,
     intervals: Annotated[
         bool, typer.Option("--intervals/--no-intervals", help="Clopper-Pearson 95 % intervals.")
     ] = True,
@@ -58,7 +63,13 @@ def table(
     if output not in FORMATS:
         raise UnknownName.among("format", output, FORMATS)
     if single_draw:
-        _show_draws(read_runs(runs), output)
+        _show_text([analysis.draw_table(read_runs(runs))], output, "--single-draw")
+        return
+    if effort:
+        found = read_runs(runs, alpha=alpha)
+        tables = [analysis.effort_table(found)]
+        tables += [analysis.decision_table(found)] if any(run.radii for run in found) else []
+        _show_text(tables, output, "--draws")
         return
     measured = analysis.certified_accuracy(
         read_runs(runs, alpha=alpha, sigma=sigma), radii=numbers("radii", radii)
@@ -79,13 +90,12 @@ def table(
         print(getattr(chosen, f"to_{output}")(intervals=intervals))
 
 
-def _show_draws(runs: list[Results], output: str) -> None:
-    from smoothcert import analysis
-
-    found = analysis.draw_table(runs)
-    if output == "auto":
-        show(found)
-    elif output == "json":
-        raise UnknownName.among("format of --single-draw", output, ("auto", "csv", "latex", "markdown"))
-    else:
-        print(getattr(found, f"to_{output}")())
+def _show_text(tables: list[TextTable], output: str, option: str) -> None:
+    """Tables that exist as text only."""
+    if output == "json":
+        raise UnknownName.among(f"format of {option}", output, ("auto", "csv", "latex", "markdown"))
+    for found in tables:
+        if output == "auto":
+            show(found)
+        else:
+            print(getattr(found, f"to_{output}")())

@@ -56,9 +56,11 @@ class Estimate:
 
     def __str__(self) -> str:
         bound = "at most " if self.at_most else ""
+        said = f"{bound or 'about '}{duration(self.seconds)}"
         return (
             f"{bound}{self.draws:,} draws at about {self.draws_per_second:,.0f}/s on {self.device} "
-            f"({self.workers} workers, batches of {self.batch}): {bound or 'about '}{duration(self.seconds)}"
+            f"({self.workers} workers, batches of {self.batch}): {said}"
+            f"{'; most images need far fewer' if self.at_most else ''}"
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from smoothcert.bounds.multiplicity import check_alpha
 from smoothcert.certificates import Prediction
 from smoothcert.certificates.course import Verdict
+from smoothcert.certificates.grouped import Grouped
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.configuration import sampler_name
 from smoothcert.runlog.results import Outcome, Results
@@ -73,7 +74,8 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
     specification = reader.specification
     level = specification.rule.alpha if alpha is None else check_alpha(alpha)
     labels = {row.example: row.label for row in reader.examples()}
-    found = standings(specification.design(level), reader.checked_tallies(), labels)
+    design = specification.design(level)
+    found = standings(design, reader.checked_tallies(), labels)
     outcomes = []
     for example, standing in sorted(found.items()):
         verdict = standing.course.verdict()
@@ -92,6 +94,9 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
         description=describe(specification),
         stop=rule.stop,
         radii=rule.rule.radii,
+        out_of_reach=tuple(
+            r for r in rule.rule.radii if isinstance(design, Grouped) and r not in design.decidable
+        ),
         label_aware=rule.label_aware,
     )
 

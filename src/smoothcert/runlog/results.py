@@ -57,6 +57,7 @@ class Results:
         truncated: true when the source breaks off in mid-line, so that images are missing.
         stop: the stopping rule; ``None`` where an imported log does not say.
         radii: the radii the rule decided one by one; a radius between them counts as the next larger one.
+        out_of_reach: those of them that not even unanimous votes would prove.
         label_aware: true when images were dropped as soon as their answer was seen to be wrong.
     """
 
@@ -72,6 +73,7 @@ class Results:
     truncated: bool = False
     stop: str | None = None
     radii: tuple[float, ...] = ()
+    out_of_reach: tuple[float, ...] = ()
     label_aware: bool = False
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from smoothcert.errors import SmoothcertError
 from smoothcert.runlog.reading import describe, results
 from smoothcert.runlog.results import Results
+from smoothcert.runlog.specification import RuleSpec
 from smoothcert.runlog.standing import standings
 from smoothcert.runlog.store import RunReader, data_hash
 
@@ -69,8 +70,8 @@ def claim(run: RunReader, found: Results) -> str:
     parts = [
         f"{len(found.outcomes)} of {found.planned} images of {describe(spec)}.",
         _statement(spec.rule.task, per, spec.noise.sigma),
-        f"{threat}Gaussian noise sigma = {spec.noise.sigma:g}, n0 = {spec.rule.n0:,} and n = "
-        f"{spec.rule.n:,} draws an image, alpha = {spec.rule.alpha:g}, fixed before the first draw.",
+        f"{threat}Gaussian noise sigma = {spec.noise.sigma:g}, {_draws_made(spec.rule)}, alpha = "
+        f"{spec.rule.alpha:g}, all fixed before the first draw.",
         f"{abstained} images are abstentions, for which nothing is claimed.",
     ]
     models = {"classifier": spec.classifier, "denoiser": spec.denoiser}
@@ -80,6 +81,11 @@ def claim(run: RunReader, found: Results) -> str:
             f"The {' and the '.join(unhashed)} is a function without weights to hash: that it is the one "
             "named and stayed the same during the run is taken on trust."
         )
+    if found.label_aware:
+        parts.append(
+            "LABEL-AWARE: only the true class of each image was tested; this supports the certified "
+            "accuracy, and nothing is said about the images that are not certified."
+        )
     if found.alpha_post_hoc:
         parts.append(
             f"POST HOC: these certificates were recomputed at alpha = {found.alpha:g} after the draws."
@@ -87,6 +93,15 @@ def claim(run: RunReader, found: Results) -> str:
     if not found.complete:
         parts.append(f"INCOMPLETE: {(found.planned or 0) - len(found.outcomes)} images are not finished.")
     return " ".join(parts)
+
+
+def _draws_made(rule: RuleSpec) -> str:
+    if rule.fixed:
+        return f"n0 = {rule.n0:,} and n = {rule.n:,} draws an image"
+    if rule.rule.kind == "anytime":
+        return f"n0 = {rule.n0:,} and any number of further draws, so far at most {rule.n:,} an image"
+    selection = f"n0 = {rule.n0:,} and " if rule.n0 else ""
+    return f"{selection}at most {rule.n:,} draws an image under the stopping rule '{rule.stop}'"
 
 
 def _statement(task: str, per: str, sigma: float) -> str:
