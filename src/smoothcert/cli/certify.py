@@ -51,6 +51,8 @@ def certify(
     threads: options.Threads = None,
     workers: options.Workers = None,
     precision: options.Precision = None,
+    denoiser_backend: options.DenoiserBackend = None,
+    classifier_backend: options.ClassifierBackend = None,
     device: options.Device = None,
     out: options.Out = None,
     config: options.Config = None,

@@ -132,6 +132,17 @@ Precision = Annotated[
         show_default="float32",
     ),
 ]
+_BACKEND = (
+    "torch, torch:bf16, openvino:bf16, openvino:int8, onnxruntime:int8, ...; 'smoothcert tune' chooses."
+)
+DenoiserBackend = Annotated[
+    str | None,
+    typer.Option("--denoiser-backend", help=f"What runs the denoiser: {_BACKEND}", show_default="torch"),
+]
+ClassifierBackend = Annotated[
+    str | None,
+    typer.Option("--classifier-backend", help=f"What runs the classifier: {_BACKEND}", show_default="torch"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no hints; results only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Runs = Annotated[
@@ -173,6 +184,8 @@ _DEFAULTS: dict[str, Any] = {
     "threads": None,
     "workers": None,
     "precision": "float32",
+    "denoiser_backend": "torch",
+    "classifier_backend": "torch",
     "device": "auto",
     "out": None,
 }
@@ -180,6 +193,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "precision", "device"), (str,)
     ),
+    **dict.fromkeys(("denoiser_backend", "classifier_backend"), (str,)),
     **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "workers"), (int,)),
     **dict.fromkeys(("alpha", "futility"), (float,)),
     "sigma": (float, int, list, tuple, str),
@@ -213,6 +227,8 @@ class Settings:
     threads: int | None
     workers: int | None
     precision: str
+    denoiser_backend: str
+    classifier_backend: str
     device: str
     out: Path
 
@@ -221,7 +237,8 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     """Join flags, configuration and defaults, in that order; unknown keys and wrong types are refused."""
     written, given_now = _configured(task, config), {k: v for k, v in flags.items() if v is not None}
     if given_now.get("denoiser") == "none":
-        written.pop("sampler", None)  # of the denoiser that is being left out
+        for key in ("sampler", "denoiser_backend"):  # of the denoiser that is being left out
+            written.pop(key, None)
     chosen = written | given_now
     given = set(chosen)
     values = _DEFAULTS | chosen
@@ -232,6 +249,12 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
         raise InvalidInput(
             f"--sampler {values['sampler']} with --denoiser none",
             "there is no denoiser to sample",
+            "Leave it out",
+        )
+    if values["denoiser"] == "none" and values["denoiser_backend"] != _DEFAULTS["denoiser_backend"]:
+        raise InvalidInput(
+            f"--denoiser-backend {values['denoiser_backend']} with --denoiser none",
+            "there is no denoiser to run",
             "Leave it out",
         )
     values["sigma"] = numbers("sigma", values["sigma"])
@@ -277,7 +300,17 @@ def default_directory(task: str, chosen: dict[str, Any]) -> str:
     words = [str(chosen.get("data", "digits")).partition("[")[0]]
     words += [
         str(chosen[key])
-        for key in ("classifier", "denoiser", "sampler", "noise", "bound", "precision", "stop")
+        for key in (
+            "classifier",
+            "classifier_backend",
+            "denoiser",
+            "denoiser_backend",
+            "sampler",
+            "noise",
+            "bound",
+            "precision",
+            "stop",
+        )
         if key in chosen
     ]
     words += ["label-aware"] if chosen.get("label_aware") else []

@@ -42,6 +42,8 @@ def predict(
     threads: options.Threads = None,
     workers: options.Workers = None,
     precision: options.Precision = None,
+    denoiser_backend: options.DenoiserBackend = None,
+    classifier_backend: options.ClassifierBackend = None,
     device: options.Device = None,
     out: Annotated[
         Path | None,

@@ -40,6 +40,8 @@ def settings(specification: Specification) -> dict[str, Any]:
         "batch": spec.execution.batch,
         "threads": spec.execution.threads,
         "precision": spec.execution.dtype,
+        "denoiser_backend": spec.denoiser.settings.get("backend") if spec.denoiser else None,
+        "classifier_backend": spec.classifier.settings.get("backend"),
         "device": "cpu" if spec.execution.device == "cpu" else "cuda",
     }
     return {key: value for key, value in chosen.items() if value is not None}
