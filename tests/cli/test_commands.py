@@ -15,7 +15,7 @@ import pytest
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.store import open_run
 
-SMALL = ["--data", "digits:test[:4]", "--n", "150", "--n0", "20", "--sigma", "0.25,0.5"]
+SMALL = ["--data", "digits:test[:4]", "--stop", "fixed", "--n", "150", "--n0", "20", "--sigma", "0.25,0.5"]
 
 
 def smoothcert(*words: str, where: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
@@ -204,6 +204,18 @@ def test_a_model_of_ones_own(place: Path) -> None:
         (["--sigma", "1000000"], "exact noise stops"),
         (["--sigma", "0.00001"], "sigma"),
         (["--config", "missing.toml"], "cannot be read"),
+        (["--stop", "tabel:0,1"], "Did you mean 'table'"),
+        (["--stop", "table:0,x"], "no list of numbers"),
+        (["--stop", "radius:0.25,0.5"], "decides one radius"),
+        (["--stop", "radius:9"], "even unanimous votes"),
+        (["--stop", "predict"], "decides something else"),
+        (["--stop", "curve:2"], "one share of sigma"),
+        (["--stop", "fixed:3"], "takes no numbers"),
+        (["--stop", "fixed", "--futility", "0.01"], "futility"),
+        (["--stop", "curve", "--label-aware"], "label-aware"),
+        (["--futility", "0.7"], "futility=0.7"),
+        (["--n0", "100"], "Add --stop fixed"),
+        (["--n", "3000000"], "exact boundaries stop"),
     ],
 )
 def test_bad_input_is_one_clear_error(tmp_path: Path, words: list[str], said: str) -> None:
@@ -221,13 +233,26 @@ def test_unknown_configuration_keys_are_refused(tmp_path: Path) -> None:
     assert "must be int" in done.stderr
 
 
-LONG = ["certify", "--data", "digits:test[:6]", "--n", "4000", "--sigma", "0.5", "--quiet", "--out"]
+LONG = {
+    "fixed": ["--data", "digits:test[:6]", "--stop", "fixed", "--n", "4000"],
+    "table": ["--data", "digits:test[:30]", "--n", "6000"],
+}
+
+
+def long_run(rule: str, out: str) -> list[str]:
+    return ["certify", *LONG[rule], "--sigma", "0.5", "--quiet", "--out", out]
+
+
+def state(name: str, where: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads(smoothcert("status", name, "--json", where=where).stdout)[0]
+    return found
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place: Path) -> str:
-    smoothcert(*LONG, "whole", where=place)
-    return str(json.loads(smoothcert("status", "whole", "--json", where=place).stdout)[0]["tallies"])
+def undisturbed(place: Path) -> dict[str, object]:
+    for rule in LONG:
+        smoothcert(*long_run(rule, f"whole-{rule}"), where=place)
+    return {rule: state(f"whole-{rule}", place)["tallies"] for rule in LONG}
 
 
 def stored_draws(directory: Path) -> int:
@@ -238,13 +263,19 @@ def stored_draws(directory: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("number", "status", "rule"),
+    [
+        (signal.SIGINT, 130, "fixed"),
+        (signal.SIGTERM, 143, "table"),
+        (signal.SIGKILL, -9, "fixed"),
+        (signal.SIGKILL, -9, "table"),
+    ],
 )
 def test_stopped_and_started_again(
-    tmp_path: Path, undisturbed: str, number: signal.Signals, status: int
+    tmp_path: Path, undisturbed: dict[str, object], number: signal.Signals, status: int, rule: str
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "smoothcert", *LONG, "run"], cwd=tmp_path, stderr=subprocess.PIPE
+        [sys.executable, "-m", "smoothcert", *long_run(rule, "run")], cwd=tmp_path, stderr=subprocess.PIPE
     )
     while not stored_draws(tmp_path / "run/sigma-0.5"):  # the first commit comes after a second
         time.sleep(0.02)
@@ -252,9 +283,8 @@ def test_stopped_and_started_again(
     process.send_signal(number)
     process.communicate()
     assert process.returncode == status
-    before = json.loads(smoothcert("status", "run", "--json", where=tmp_path).stdout)[0]
-    assert 0 < before["draws"] < 6 * 4_100
-    smoothcert(*LONG, "run", where=tmp_path)
-    assert (
-        json.loads(smoothcert("status", "run", "--json", where=tmp_path).stdout)[0]["tallies"] == undisturbed
-    )
+    before = state("run", tmp_path)
+    assert before["draws"]
+    assert not before["complete"]
+    smoothcert(*long_run(rule, "run"), where=tmp_path)
+    assert state("run", tmp_path)["tallies"] == undisturbed[rule]

@@ -12,6 +12,11 @@ from smoothcert.datasets import ArrayDataset
 from smoothcert.engine import local
 
 CLASSES = tuple("abcde")
+RULES = {
+    "fixed": {"n0": 70, "n": 1_500},
+    "table": {"stop": "table:0,0.1,0.2,0.3", "n": 6_000},
+    "anytime": {"stop": "anytime", "n0": 70, "n": 1_500},
+}
 
 
 def images(count: int = 12) -> ArrayDataset:
@@ -26,9 +31,8 @@ def model() -> torch.nn.Module:
     )
 
 
-def run(directory: Path, *, n: int = 1_500, commit_seconds: float = 0.01) -> None:
+def run(directory: Path, *, rule: str = "fixed", commit_seconds: float = 0.01) -> None:
     """The run that is killed: about half a second of work on one thread."""
     local.COMMIT_SECONDS = commit_seconds
-    sc.certify(
-        sc.SmoothedClassifier(model(), sigma=0.5), images(), directory, n0=70, n=n, batch=32, workers=2
-    )
+    smoothed = sc.SmoothedClassifier(model(), sigma=0.5)
+    sc.certify(smoothed, images(), directory, batch=32, workers=2, **RULES[rule])  # type: ignore[arg-type]

@@ -324,3 +324,99 @@ def test_levels_of_the_data_must_agree() -> None:
     )
     with pytest.raises(InvalidInput, match="wrong grid"):
         smoothed(levels=255).noise_for(data.levels)
+
+
+RULES = {
+    "table": {"stop": "table:0,0.1,0.2", "n": 800},
+    "pair": {"stop": "table:0,0.1,0.2", "n": 800, "bound": "pair"},
+    "radius": {"stop": "radius:0.1", "n": 800},
+    "curve": {"stop": "curve:0.1", "n0": 100, "n": 800},
+    "anytime": {"stop": "anytime", "n0": 40, "n": 500},
+    "label-aware": {"stop": "table:0,0.1,0.2", "n": 800, "label_aware": True},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("batch", [40, 64])
+def test_stopping_rules_do_not_depend_on_workers(tmp_path: Path, rule: str, batch: int) -> None:
+    digests = set()
+    for workers in (1, 3):
+        directory = tmp_path / f"run{workers}"
+        options = RULES[rule] | {"batch": batch, "workers": workers}
+        found = sc.certify(smoothed(), targets.images(9), directory, **options)  # type: ignore[arg-type]
+        assert len(found.outcomes) == 9
+        run = sc.open_run(directory)
+        digests.add(tally_digest(run))
+        checked = sc.verify(run)
+        assert checked.passed, checked.checks
+        assert sum(o.draws or 0 for o in found.outcomes) == sum(row.draws for row, _ in run.tallies())
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"label-aware"}))
+def test_a_stopped_run_is_the_image_alone(tmp_path: Path, rule: str) -> None:
+    """Votes under a rule are those of the same named draws certified one image at a time."""
+    options, data = RULES[rule], targets.images(4)
+    found = sc.certify(smoothed(), data, tmp_path / "run", batch=64, workers=2, **options)  # type: ignore[arg-type]
+    for position, result in enumerate(found.outcomes):
+        example = data[position]
+        alone = smoothed().certify(example.image, example=example.index, batch=64, **options)
+        assert (alone.label, alone.radius, alone.n0 + alone.n) == (
+            result.predicted,
+            result.radius,
+            result.draws,
+        )
+
+
+@pytest.mark.parametrize("rule", ["table", "curve", "anytime"])
+def test_an_exception_under_a_rule_loses_nothing_finished(tmp_path: Path, rule: str) -> None:
+    options = RULES[rule] | {"batch": 64, "workers": 1}
+    calls = 0
+
+    def failing(module: torch.nn.Module, inputs: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            raise MemoryError("the device is full")
+
+    broken = smoothed()
+    broken.network.classifier.register_forward_pre_hook(failing)
+    with pytest.raises(MemoryError):
+        sc.certify(broken, targets.images(9), tmp_path / "run", **options)  # type: ignore[arg-type]
+    assert sc.verify(sc.open_run(tmp_path / "run")).passed
+    assert sum(row.draws for row, _ in sc.open_run(tmp_path / "run").tallies()) > 200
+    for directory in ("run", "whole"):
+        sc.certify(smoothed(), targets.images(9), tmp_path / directory, **options)  # type: ignore[arg-type]
+    assert tally_digest(sc.open_run(tmp_path / "run")) == tally_digest(sc.open_run(tmp_path / "whole"))
+
+
+def test_anytime_goes_on_with_more_draws(tmp_path: Path) -> None:
+    """Raising n continues the run; the result is that of a run with the larger n from the start."""
+    rule = {"stop": "anytime", "n0": 40, "batch": 32}
+    first = sc.certify(smoothed(), targets.images(4), tmp_path / "run", n=300, **rule)  # type: ignore[arg-type]
+    more = sc.certify(smoothed(), targets.images(4), tmp_path / "run", n=900, **rule)  # type: ignore[arg-type]
+    assert {o.draws for o in first.outcomes} == {340}
+    assert {o.draws for o in more.outcomes} == {940}
+    sc.certify(smoothed(), targets.images(4), tmp_path / "whole", n=900, **rule)  # type: ignore[arg-type]
+    assert tally_digest(sc.open_run(tmp_path / "run")) == tally_digest(sc.open_run(tmp_path / "whole"))
+    checked = sc.verify(sc.open_run(tmp_path / "run"))
+    assert checked.passed
+    assert "so far at most 900" in checked.claim
+    again = sc.certify(smoothed(), targets.images(4), tmp_path / "run", n=300, **rule)  # type: ignore[arg-type]
+    assert {o.draws for o in again.outcomes} == {940}, "a smaller n takes nothing back"
+
+
+def test_a_rule_without_draws_for_its_radius_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="even unanimous votes"):
+        sc.certify(smoothed(), targets.images(2), tmp_path / "run", stop="radius:1.5", n=1_000)
+
+
+def test_stored_boundaries_are_checked(tmp_path: Path) -> None:
+    import sqlite3
+
+    sc.certify(smoothed(), targets.images(3), tmp_path / "run", batch=64, **RULES["table"])  # type: ignore[arg-type]
+    with sqlite3.connect(tmp_path / "run/run.db") as base:
+        text = base.execute("SELECT value FROM spec WHERE key = 'design'").fetchone()[0]
+        base.execute("UPDATE spec SET value = ? WHERE key = 'design'", (text.replace("[32", "[16", 1),))
+    failed = [check.name for check in sc.verify(sc.open_run(tmp_path / "run")).checks if not check.passed]
+    assert failed == ["looks and boundaries"]

@@ -102,8 +102,7 @@ def effort_table(results: Iterable[Results]) -> TextTable:
     header = ("sigma", *(name for name, _ in facts), "mean", "median", "90 %", "most", "fixed n would take")
     caption = (
         "Draws an image: mean, median, 90 % quantile and maximum over the finished images; and how many "
-        "times as many a run with fixed numbers makes for them (n each, and its selection draws), at the same "
-        "alpha."
+        "times as many a run with fixed numbers makes for them (n each, and its selection draws)."
     )
     return TextTable(header, tuple(rows), caption)
 

@@ -47,6 +47,9 @@ class Blocks:
         stored: images with stored draws.
         batch: rows of a batch.
         most: how many images may be under way at a time.
+
+    Attributes:
+        under_way: images that have asked for draws and are not finished.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Blocks:
         self._size = block_size(batch)
         self._slots: list[deque[Segment]] = [deque() for _ in range(batch // self._size)]
         self._positions = {example: position for position, example in enumerate(examples)}
-        self._next, self._under, self._most = 0, 0, most
+        self._next, self.under_way, self._most = 0, 0, most
 
     def batch(self, *, partly: bool) -> Batch | None:
         """The next batch: one with a block in every slot, or ``partly`` filled where there is no more."""
@@ -83,14 +86,14 @@ class Blocks:
         if not self._tracker.add(row):
             return
         if self._tracker.finished(row.example):
-            self._under -= 1
+            self.under_way -= 1
         else:
             need = self._tracker.course(row.example).need
             self._ask(row.example, [need] if need else [])
 
     def _open(self) -> bool:
         """Bring one more image under way; false where there is none, or enough are."""
-        while self._next < len(self._examples) and self._under < self._most:
+        while self._next < len(self._examples) and self.under_way < self._most:
             example = self._examples[self._next]
             self._next += 1
             standing = self._stored.get(example)
@@ -100,7 +103,7 @@ class Blocks:
             else:
                 wanted = standing.missing()
             if wanted:
-                self._under += 1
+                self.under_way += 1
                 self._ask(example, wanted)
                 return True
         return False

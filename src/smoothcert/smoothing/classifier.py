@@ -12,8 +12,10 @@ from torch import Tensor
 
 from smoothcert import certificates
 from smoothcert.bounds.multiplicity import check_alpha
+from smoothcert.certificates.course import Need
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Classifier, Denoiser
+from smoothcert.runlog.specification import RuleSpec
 from smoothcert.smoothing.checks import check_network
 from smoothcert.smoothing.network import Network, default_batch, pad
 from smoothcert.smoothing.noise import NamedDraws, Noise, Prepared, make_noise
@@ -83,11 +85,13 @@ class SmoothedClassifier:
         self,
         image: Image,
         *,
-        n0: int = 100,
-        n: int = 100_000,
+        stop: str = "fixed",
+        n0: int | None = None,
+        n: int | None = None,
         alpha: float = 0.001,
         seed: int = 0,
         bound: certificates.gaussian.Bound = "one",
+        futility: float | None = None,
         example: int | Sequence[int] | None = None,
         batch: int | None = None,
     ) -> Any:
@@ -95,40 +99,40 @@ class SmoothedClassifier:
 
         Args:
             image: one image ``(C, H, W)`` or several ``(B, C, H, W)``; uint8 levels, or floats in [0, 1].
-            n0: selection draws. n: estimation draws. alpha: error probability of each certificate.
+            stop: ``"fixed"``, ``"table:0,0.25,0.5"``, ``"radius:0.5"``, ``"curve"`` or ``"anytime"``; see
+                ``smoothcert.certify``. All hold at the same alpha.
+            n0: selection draws (100 where the rule has them). n: estimation draws (100,000), or the most.
+            alpha: error probability of each certificate.
             seed, example: name the noise streams. One image may have a number, several a number each or the
                 first of consecutive ones; left out, the names come from the pixels, so that different
                 images never share their noise.
             bound: ``"one"`` bounds p_A alone, ``"pair"`` p_A and the strongest rival.
+            futility: give up below this chance of success; never affects soundness.
             batch: draws evaluated at once; by default chosen from the image size.
 
         Returns:
-            A ``Certificate`` for one image, a tuple of them for several.
+            A ``Certificate`` for one image, a tuple of them for several; ``n`` holds the draws made.
 
         Raises:
             InvalidInput: a bad image or number. UnsoundModel, ModelOutputError: a model that cannot be used.
         """
-        _check_draws(n0=n0, n=n)
-        check_alpha(alpha)
-        found: list[certificates.Certificate] = []
-        for name, prepared in self._prepared(image, example, seed, batch):
-            stages = ("selection", n0), ("estimation", n)
-            selection, estimation = (
-                self._votes(prepared, name, stage, k, seed, batch) for stage, k in stages
-            )
-            error = self.noise.error(prepared.size)
-            found.append(
-                certificates.certify(
-                    selection, estimation, sigma=self.sigma, alpha=alpha, bound=bound, noise_error=error
-                )
-            )
-        return found[0] if image.ndim == 3 else tuple(found)
+        rule = RuleSpec.settle(
+            "certify",
+            stop=stop,
+            alpha=check_alpha(alpha),
+            n0=_whole("n0", n0),
+            n=_whole("n", n),
+            bound=bound,
+            futility=futility,
+        )
+        return self._proofs(rule, image, example, seed, batch)
 
     def predict(
         self,
         image: Image,
         *,
-        n: int = 1_000,
+        stop: str = "fixed",
+        n: int | None = None,
         alpha: float = 0.001,
         seed: int = 0,
         example: int | Sequence[int] | None = None,
@@ -136,17 +140,28 @@ class SmoothedClassifier:
     ) -> Any:
         """With probability >= 1 - alpha the label is g's answer for that image, or ``None`` (an abstention).
 
-        Returns a ``Prediction`` for one image, a tuple of them for several. Arguments and errors as for
-        ``certify``. Source: PREDICT of Cohen et al. 2019.
+        ``stop="fixed"`` makes n draws (1,000); ``"predict"`` stops when the answer is known, after at most n
+        (12,000). Returns a ``Prediction`` for one image, a tuple of them for several. Other arguments and
+        errors as for ``certify``. Source: PREDICT of Cohen et al. 2019.
         """
-        _check_draws(n=n)
-        check_alpha(alpha)
-        found = [
-            certificates.predict(
-                self._votes(prepared, name, "prediction", n, seed, batch), sigma=self.sigma, alpha=alpha
-            )
-            for name, prepared in self._prepared(image, example, seed, batch)
-        ]
+        rule = RuleSpec.settle("predict", stop=stop, alpha=check_alpha(alpha), n=_whole("n", n))
+        return self._proofs(rule, image, example, seed, batch)
+
+    def _proofs(
+        self, rule: RuleSpec, image: Image, example: int | Sequence[int] | None, seed: int, batch: int | None
+    ) -> Any:
+        """What the rule's draws prove: one result for one image, a tuple for several."""
+        named = self._prepared(image, example, seed, batch)
+        error = self.noise.error(named[0][1].size)
+        design = rule.design(alpha=rule.alpha, sigma=self.sigma, noise_error=error)
+        found = []
+        for name, prepared in named:
+            course = design.begin()
+            while (need := course.need) is not None:
+                course = course.add(self._votes(prepared, name, need, seed, batch))
+            verdict = course.verdict()
+            assert verdict is not None, "a finished course has a verdict"
+            found.append(verdict.proof)
         return found[0] if image.ndim == 3 else tuple(found)
 
     def _prepared(
@@ -199,13 +214,11 @@ class SmoothedClassifier:
             check_network(self.network, noise or self.noise, some, seed=seed, batch=size, workers=workers)
             self._checked.add(key)
 
-    def _votes(
-        self, image: Prepared, example: int, stage: str, draws: int, seed: int, batch: int | None
-    ) -> Votes:
+    def _votes(self, image: Prepared, example: int, need: Need, seed: int, batch: int | None) -> Votes:
         size = batch or default_batch(image.shape, self.network.device)
         votes = Votes()
-        for first in range(0, draws, size):
-            segment = Segment(example, stage, first, min(size, draws - first))
+        for first in range(need.first, need.end, size):
+            segment = Segment(example, need.stage, first, min(size, need.end - first))
             votes += Votes.from_labels(self.labels([(image, segment)], seed=seed, batch=size))
         return votes
 
@@ -232,11 +245,14 @@ def _name_of(images: Sequence[Prepared]) -> int:
     return int.from_bytes(digest.digest()[:7], "big")
 
 
-def _check_draws(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 10**9:
-            raise InvalidInput(
-                f"{name} = {value!r}",
-                "a number of draws is a whole number from 1 to 10^9",
-                f"Write {name}=1000",
-            )
+def _whole(name: str, value: int | None) -> int | None:
+    """A number of draws as a plain integer, ``None`` for the usual one."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 10**9:
+        raise InvalidInput(
+            f"{name} = {value!r}",
+            "a number of draws is a whole number from 1 to 10^9",
+            f"Write {name}=1000",
+        )
+    return int(value)
