@@ -125,7 +125,7 @@ def _converted(part: Any, backend: Backend, numbers: torch.dtype) -> Any:
     for module in modules_of(part):
         module.eval()
         network: Any = module.network if isinstance(module, PretrainedClassifier) else module
-        network.to(numbers)
+        nn.Module.to(network, numbers)  # the loaders' own `to` warns of dtypes that nothing here needs
         if backend.option == "onednn":
             _use_onednn(network)
         elif numbers != torch.float32:

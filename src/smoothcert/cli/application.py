@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from smoothcert import __version__
-from smoothcert.cli import certify, curve, export, grid, inspect, predict, status, table, train, verify
+from smoothcert.cli import certify, curve, export, grid, inspect, predict, status, table, train, tune, verify
 
 app = typer.Typer(
     name="smoothcert",
@@ -29,6 +29,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 app.command("certify")(certify.certify)
 app.command("predict")(predict.predict)
+app.command("tune")(tune.tune)
 app.command("table")(table.table)
 app.command("curve")(curve.curve)
 app.command("grid")(grid.grid)

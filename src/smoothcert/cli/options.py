@@ -334,6 +334,16 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
     return found
 
 
+def given_in(config: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """What the user said, in a configuration or by flags, ready to be written to another configuration."""
+    said = _configured("certify", config) | {k: v for k, v in flags.items() if v is not None}
+    here = {"out", "workers", "download"}  # of one machine and one command
+    found = {key: value for key, value in said.items() if key not in here}
+    if "data_dir" in found:
+        found["data_dir"] = str(Path(found["data_dir"]).expanduser().absolute())
+    return found
+
+
 def _configured(task: str, config: Path | None) -> dict[str, Any]:
     if config is None:
         return {}
