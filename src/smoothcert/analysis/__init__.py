@@ -21,6 +21,7 @@ from smoothcert.analysis.effort import (
 )
 from smoothcert.analysis.paired import PairedComparison, compare
 from smoothcert.analysis.proportion import Proportion
+from smoothcert.analysis.whole import WholeSet, whole_set, whole_table
 
 __all__ = [
     "Beside",
@@ -32,6 +33,7 @@ __all__ = [
     "Effort",
     "PairedComparison",
     "Proportion",
+    "WholeSet",
     "acr",
     "certified_accuracy",
     "compare",
@@ -43,4 +45,6 @@ __all__ = [
     "effort",
     "effort_table",
     "published",
+    "whole_set",
+    "whole_table",
 ]

@@ -11,8 +11,8 @@ from smoothcert.analysis import settings
 from smoothcert.analysis.beside import Beside, beside
 from smoothcert.analysis.best import BestAccuracy, best_rows
 from smoothcert.analysis.proportion import CONFIDENCE, Proportion
-from smoothcert.analysis.rows import RunAccuracy, cell, cells, format_radius, tidy
-from smoothcert.analysis.text import TextTable, write_csv
+from smoothcert.analysis.rows import RunAccuracy, cell, cells, tidy
+from smoothcert.analysis.text import TextTable, format_radius, write_csv
 from smoothcert.errors import InvalidInput
 from smoothcert.runlog.results import Results
 

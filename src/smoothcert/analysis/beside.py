@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from smoothcert.analysis import settings
 from smoothcert.analysis.published import PublishedCell, PublishedTable, load, names
-from smoothcert.analysis.rows import MISSING, cell, format_radius
-from smoothcert.analysis.text import TextTable
+from smoothcert.analysis.rows import MISSING, cell
+from smoothcert.analysis.text import TextTable, format_radius
 from smoothcert.errors import InvalidInput
 from smoothcert.runlog.results import Results
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from smoothcert.analysis import settings
-from smoothcert.analysis.rows import MISSING, Line, RunAccuracy, cell, cells, facts, format_radius, numbers
-from smoothcert.analysis.text import TextTable, write_csv
+from smoothcert.analysis.rows import MISSING, Line, RunAccuracy, cell, cells, facts, numbers
+from smoothcert.analysis.text import TextTable, format_radius, write_csv
 from smoothcert.runlog.results import Results
 
 EXPLANATION = (

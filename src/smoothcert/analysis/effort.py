@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smoothcert.analysis import settings
-from smoothcert.analysis.rows import format_radius
-from smoothcert.analysis.text import TextTable
+from smoothcert.analysis.text import TextTable, format_radius
 from smoothcert.certificates.course import REASONS, Reason
 from smoothcert.errors import InvalidInput
 from smoothcert.runlog.results import Outcome, Results

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from smoothcert.analysis import settings
 from smoothcert.analysis.proportion import Proportion
+from smoothcert.analysis.whole import whole_set
 from smoothcert.runlog.results import Results
 
 Line = dict[str, str | int | float | bool | None]
@@ -79,10 +79,18 @@ def numbers(radius: float, share: Proportion | None, clean: Proportion | None) -
     }
 
 
+def _whole(run: Results, radius: float) -> Line:
+    """What is proved of all images together, where the source says its alpha."""
+    if run.alpha is None or not run.outcomes or (radius > 0.0 and not settings.certifies(run)):
+        return {"true_at_least": None, "population_at_least": None}
+    found = whole_set(run, radius)
+    return {"true_at_least": found.true_at_least, "population_at_least": found.population_at_least}
+
+
 def tidy(rows: Iterable[RunAccuracy]) -> list[Line]:
     """One line per run and radius."""
     return [
-        {**facts(row.run), **numbers(radius, share, row.clean)}
+        {**facts(row.run), **numbers(radius, share, row.clean), **_whole(row.run, radius)}
         for row in rows
         for radius, share in zip(row.radii, row.shares, strict=True)
     ]
@@ -99,8 +107,3 @@ def cell(share: Proportion | None, *, intervals: bool) -> str:
     if share is None:
         return MISSING
     return f"{share.percent()} {share.interval()}" if intervals else share.percent()
-
-
-def format_radius(radius: float) -> str:
-    """Shortest exact decimal: ``0``, ``0.25``, ``1``."""
-    return f"{Decimal(repr(radius)).normalize():f}"

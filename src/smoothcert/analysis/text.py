@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from decimal import Decimal
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -97,3 +98,8 @@ def _markdown(text: str, strong: bool) -> str:
 def _latex(text: str, strong: bool) -> str:
     escaped = "".join(_LATEX.get(c, c) for c in _one_line(text))
     return f"\\textbf{{{escaped}}}" if strong else escaped
+
+
+def format_radius(radius: float) -> str:
+    """Shortest exact decimal: ``0``, ``0.25``, ``1``."""
+    return f"{Decimal(repr(radius)).normalize():f}"

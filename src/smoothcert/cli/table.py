@@ -46,6 +46,14 @@ def table(
     effort: Annotated[
         bool, typer.Option("--draws", help="Draws an image instead, and what they decided at each radius.")
     ] = False,
+    proved: Annotated[
+        bool,
+        typer.Option(
+            "--proved",
+            help="What is proved of all images together and of their population instead, false certificates "
+            "allowed for.",
+        ),
+    ] = False,
     intervals: Annotated[
         bool, typer.Option("--intervals/--no-intervals", help="Clopper-Pearson 95 % intervals.")
     ] = True,
@@ -71,9 +79,11 @@ def table(
         tables += [analysis.decision_table(found)] if any(run.radii for run in found) else []
         _show_text(tables, output, "--draws")
         return
-    measured = analysis.certified_accuracy(
-        read_runs(runs, alpha=alpha, sigma=sigma), radii=numbers("radii", radii)
-    )
+    found = read_runs(runs, alpha=alpha, sigma=sigma)
+    if proved:
+        _show_text([analysis.whole_table(found, numbers("radii", radii))], output, "--proved")
+        return
+    measured = analysis.certified_accuracy(found, radii=numbers("radii", radii))
     if against:
         compared = measured.against(against)
         if output == "auto":
