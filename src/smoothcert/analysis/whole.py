@@ -83,9 +83,9 @@ def whole_table(
     ]
     caption = (
         f"Certified correctly, and what that proves with {100 * confidence:g} % confidence for each cell: how "
-        "many of these images are truly answered correctly within r (each certificate alone may be false with "
-        "probability alpha), and which share of the population they were drawn from, if they were drawn "
-        f"independently. {settings.shared(runs)} {' '.join(settings.warnings(runs))}"
+        "many of these images are truly answered correctly within r (each certificate alone may be false "
+        "with probability alpha), and which share of the population they were drawn from, if they were "
+        f"drawn independently. {settings.shared(runs)} {' '.join(settings.warnings(runs))}"
     )
     header = (
         "sigma",
