@@ -15,6 +15,7 @@ from scipy.special import ndtr
 from tests.validity.walks import Law, added, multinomial, probability, verdicts
 
 from smoothcert.bounds import binomial_test, tail_upper
+from smoothcert.bounds.sequential import crossing_probability
 from smoothcert.certificates.anytime import Anytime, AnytimeCourse
 from smoothcert.certificates.course import Design, Verdict
 from smoothcert.certificates.designs import design
@@ -243,6 +244,16 @@ def test_label_aware_tests_the_true_class_and_no_other(bound: Bound) -> None:
 def test_label_aware_keeps_its_level_at_a_fair_coin() -> None:
     found = verdicts(grouped(150, 0.1, "one", aware=True), (0.5, 0.5), label=0)
     assert 0.08 <= probability(found, lambda v: v.proof.label == 0) <= 0.1
+
+
+def test_a_radius_is_proved_only_after_the_smaller_ones() -> None:
+    """Cuts of two close radii cross each other, so that either cut alone would break the level. Exact."""
+    rule = Grouped(Numbers(100, 0.05, 2.0, 0.05, 0.0), (0.96, 0.97), "one", 1.0, 0.0, True)
+    first, second = rule.boundaries
+    lower = [min(cuts) for cuts in zip(first.cuts, second.cuts, strict=True)]
+    assert crossing_probability(first.p, rule.looks, lower) > 1.09 * 0.05
+    found = verdicts(rule, (first.p, 1.0 - first.p), label=0)
+    assert probability(found, lambda v: claims(0, 0.96, v)) <= 0.05
 
 
 # a pilot that plans, exact

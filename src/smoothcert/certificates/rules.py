@@ -87,7 +87,7 @@ def _example(kind: str) -> str:
 
 def _numbers(text: str, rest: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in rest.split(","))
+        return tuple(float(part) + 0.0 for part in rest.split(","))  # -0 is written 0
     except ValueError as error:
         raise InvalidInput(
             f"stop = {text!r}", f"{rest!r} is no list of numbers", "Write for example table:0,0.25,0.5"
