@@ -131,3 +131,18 @@ def test_drawing_leaves_no_global_state(tmp_path: Path) -> None:
         "assert '#ff0000' not in open(sys.argv[1]).read()\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "c.svg")], check=True)
+
+
+def test_radii_decided_one_by_one_are_points_with_intervals(tmp_path: Path) -> None:
+    """A grid has no radii between its points, so neither a band nor marks may suggest them."""
+    outcomes = tuple(Outcome(k, 0, 0 if k < 8 else None, 0.25 if k < 5 else 0.0, draws=64) for k in range(10))
+    run = Results(
+        "r", outcomes, sigma=0.25, alpha=0.001, n0=0, n=500, stop="table:0,0.25,9", radii=(0.0, 0.25, 9.0)
+    )
+    report.curve([run], tmp_path / "grid.svg")
+    report.curve([replace(run, radii=())], tmp_path / "whole.svg")
+    grid, whole = ((tmp_path / f"{name}.svg").read_text() for name in ("grid", "whole"))
+    assert "LineCollection" in grid, "the intervals"
+    assert "FillBetween" not in grid
+    assert "FillBetween" in whole
+    assert "LineCollection" not in whole

@@ -264,6 +264,29 @@ def test_specifications_survive_json_and_have_one_identity() -> None:
 def test_identity_is_the_one_of_the_first_release() -> None:
     """A change here means that every stored run becomes another run: bump the format and migrate instead."""
     assert specification().identity() == "34364aca85bf5142c398e1ffd33e47a872629820425a65b42e67bb72c8533c50"
+    assert "format\":1," in specification().canonical(), "versions before stopping rules can read it"
+
+
+@pytest.mark.parametrize(
+    ("stop", "identity"),
+    [
+        ("table:0,0.25,0.5", "52dd8c9b59643be7543b8f8df558af4f7e0a7076d4ee57eb82216b7a0b2dc604"),
+        ("anytime", "15eaec2b87ab35e75e259fb3333aa2e3a24e863fd19356067aa8b937d89b5b91"),
+    ],
+)
+def test_identities_with_stopping_rules(stop: str, identity: str) -> None:
+    rule = RuleSpec.settle("certify", stop=stop, n=1_000)
+    spec = specification(rule=rule)
+    assert spec.identity() == identity
+    assert '"format":2,' in spec.canonical()
+    assert Specification.parse(spec.canonical()) == spec
+    longer = specification(rule=RuleSpec.settle("certify", stop=stop, n=2_000)).identity()
+    assert (longer == identity) == (stop == "anytime"), "only an open-ended run may be continued with more draws"
+
+
+def test_a_format_nobody_knows_is_refused() -> None:
+    with pytest.raises(RunFileError, match=r"reads the formats 1 and 2"):
+        Specification.parse(specification().canonical().replace('"format":1,', '"format":3,'))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def curve(
 ) -> tuple[Path, ...]:
     """Draw certified accuracy as the exact step function of the radius, with its confidence band.
 
+    A run that decided a grid of radii one by one is drawn as points with intervals at these radii.
     Colours are told apart by colour-blind readers, and each line has its own marks for grey print. A line
     ends where nothing is certified any more. Below the plot stands what was measured: data, images, n0, n,
     alpha, and whether alpha is post hoc or a run incomplete.
@@ -76,7 +77,7 @@ def _figure(
     figure = Figure(figsize=(_WIDTH, height))
     inside = (_WIDTH - _LEFT - _RIGHT) / _WIDTH, (_PLOT_HEIGHT - _TOP) / height
     axes = figure.add_axes((_LEFT / _WIDTH, below / height, *inside))
-    last = max((c.radii[-1] for c in curves if c.radii), default=0.0)
+    last = max((r for c in curves for r in (*c.radii[-1:], *_decided(c))), default=0.0)
     _lines(axes, curves, (max_radius or 1.04 * last) or 1.0)
     _legend(figure, axes, (text + 0.05) / height if key else None)
     axes.set_title(title, fontsize=12, loc="left", pad=8)
@@ -91,7 +92,10 @@ def _lines(axes: Axes, curves: Sequence[analysis.Curve], right: float) -> None:
         label = "; ".join([f"\N{GREEK SMALL LETTER SIGMA} = {settings.sigma(c.run)}", *said])
         label = textwrap.fill(label, _LABEL) if len(curves) <= _FEW else textwrap.shorten(label, 110)
         style = {"color": PALETTE[i % len(PALETTE)], "marker": _MARKERS[i % len(_MARKERS)]}
-        _line(axes, c, style, label, (right / _MARKS, (i + 0.5) / len(curves)))
+        if c.run.radii:
+            _points(axes, c, style, label, (i - (len(curves) - 1) / 2) * 0.008 * right)
+        else:
+            _line(axes, c, style, label, (right / _MARKS, (i + 0.5) / len(curves)))
     _frame(axes, right)
 
 
@@ -113,6 +117,30 @@ def _line(
     places = [r for k in range(_MARKS) if (r := step * (k + phase)) <= max(c.radii, default=0.0)]
     axes.plot(places, [100 * c.at(r).value for r in places], linestyle="none", markersize=5, **style)
     axes.plot([], [], linewidth=1.7, markersize=5, label=label, **style)  # the legend shows line and mark
+
+
+def _decided(c: analysis.Curve) -> list[float]:
+    """The radii that the run could decide one by one."""
+    return [radius for radius in c.run.radii if radius not in c.run.out_of_reach]
+
+
+def _points(axes: Axes, c: analysis.Curve, style: dict[str, Any], label: str, aside: float) -> None:
+    """The radii that were decided, with their intervals; between them only the next smaller one is known."""
+    radii = _decided(c)
+    shares = [c.at(radius) for radius in radii]
+    values = [100 * share.value for share in shares]
+    errors = [
+        [100 * (share.value - share.lower) for share in shares],
+        [100 * (share.upper - share.value) for share in shares],
+    ]
+    places = [max(0.0, radius + aside) for radius in radii]
+    steps = {"drawstyle": "steps-pre", "linewidth": 0.9, "linestyle": ":", "color": style["color"]}
+    axes.plot(radii, values, **steps)
+    drawn = axes.errorbar(
+        places, values, yerr=errors, linestyle="none", markersize=6, capsize=3, label=label, **style
+    )
+    for part in (drawn.lines[0], *drawn.lines[1]):
+        part.set_clip_on(False)  # radius 0 and 100 % lie on the frame
 
 
 def _frame(axes: Axes, right: float) -> None:
