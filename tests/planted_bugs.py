@@ -28,6 +28,9 @@ class Bug:
 
 
 COVERAGE = "tests/validity/test_coverage.py"
+STOPPING = "tests/validity/test_stopping.py"
+SEQUENTIAL = "tests/bounds/test_sequential.py"
+COURSES = "tests/certificates"
 BUGS = (
     Bug("selection draws used again for estimation", "smoothing/streams.py", "STAGES[segment.stage]]", "1]", f"{COVERAGE} -k fair_coin"),
     Bug("all images share one stream", "smoothing/streams.py", "segment.example, STAGES", "0, STAGES", f"{COVERAGE} -k identical_images"),
@@ -93,10 +96,47 @@ BUGS = (
     Bug("every error taken for lack of memory", "smoothing/lanes.py", "if not out_of_memory(error):", "if False:", "tests/smoothing/test_lanes.py -k other_errors"),
     Bug("the batch search goes on below what failed", "smoothing/batch_size.py", "while size >= start and 2 * size", "while 2 * size", "tests/smoothing/test_batch_size.py"),
     Bug("the batch search forgets its limit", "smoothing/batch_size.py", "2 * size <= limit and", "2 * size <= 2 * limit and", "tests/smoothing/test_batch_size.py"),
+    Bug("the batch size is looked for again", "engine/run.py", "batch is None and stored is None and", "batch is None and", "tests/engine/test_batch_search.py"),
+    Bug("the batch size asked for is overruled", "engine/run.py", "if batch is None and stored is None and is_acc", "if stored is None and is_acc", "tests/engine/test_batch_search.py"),
     Bug("freed memory goes back to the kernel", "smoothing/network.py", "            keep_freed_memory()\n", "            pass\n", "tests/smoothing/test_allocator.py"),
     Bug("the user's settings of the allocator are overruled", "smoothing/allocator.py", 'or _user_decided(os.environ):', "or False:", "tests/smoothing/test_allocator.py"),
     Bug("precision is no part of the run", "engine/specify.py", "            dtype=smoothed.network.precision,\n", "", "tests/smoothing/test_precision.py"),
     Bug("a model's difference dropped from a table", "analysis/settings.py", "return bare if len({bare(run) for run in runs}) == len(whole) else short", "return bare", "tests/analysis -k said_once"),
+    Bug("stopping: all of alpha at every look", "bounds/sequential/boundary.py", "_smallest_cut(law, next(allowed) - spent - lost)", "_smallest_cut(law, alpha + 0 * next(allowed))", f"{STOPPING} -k one_keeps"),
+    Bug("stopping: what was spent is not subtracted", "bounds/sequential/boundary.py", "_smallest_cut(law, next(allowed) - spent - lost)", "_smallest_cut(law, next(allowed))", f"{STOPPING} -k one_keeps"),
+    Bug("stopping: boundaries rely on giving up", "bounds/sequential/boundary.py", "law[1][: max(0, cut - law[0])]), look", "law[1][: max(0, cut - law[0])] * (law[0] + np.arange(min(len(law[1]), max(0, cut - law[0]))) > look * p - 0.5 * np.sqrt(look * p * (1 - p)))), look", f"{STOPPING} -k one_keeps"),
+    Bug("stopping: boundaries rely on giving up, seen in cuts", "bounds/sequential/boundary.py", "law[1][: max(0, cut - law[0])]), look", "law[1][: max(0, cut - law[0])] * (law[0] + np.arange(min(len(law[1]), max(0, cut - law[0]))) > look * p - 0.5 * np.sqrt(look * p * (1 - p)))), look", SEQUENTIAL),
+    Bug("stopping: a look is judged by the cut before it", "certificates/grouped.py", "cuts[self.look]:", "cuts[max(0, self.look - 1)]:", f"{STOPPING} -k one_keeps"),
+    Bug("stopping: votes of other draws are taken", "certificates/course.py", "if need is None or votes.total != wanted:", "if need is None:", COURSES),
+    Bug("stopping: one vote short of the cut is enough", "certificates/grouped.py", "and top >= design", "and top + 1 >= design", f"{STOPPING} -k one_keeps"),
+    Bug("stopping: the cut itself is not enough", "certificates/grouped.py", "and top >= design", "and top > design", f"{COURSES} -k unanimous"),
+    Bug("stopping: cut one too low", "bounds/sequential/boundary.py", "return start + int(fitting[0]), float", "return start + int(fitting[0]) - 1, float", f"{STOPPING} -k one_keeps"),
+    Bug("stopping: law carried on past the cut", "bounds/sequential/boundary.py", "law[1][: max(0, cut - law[0])]), look", "law[1][: max(0, cut - law[0] + 1)]), look", SEQUENTIAL),
+    Bug("stopping: masses cut off are not counted", "bounds/sequential/boundary.py", "lost += dropped + 1e-20", "lost += 0.0", SEQUENTIAL),
+    Bug("stopping: windows too narrow", "bounds/sequential/boundary.py", "int(10.5 * np.sqrt(n * p * q)) + 60", "int(3 * np.sqrt(n * p * q)) + 3", SEQUENTIAL),
+    Bug("stopping: the last look spends more than alpha", "bounds/sequential/looks.py", "(1.0 - 1e-12)", "(1.0 + 1e-12)", SEQUENTIAL),
+    Bug("stopping: no gate, the top class of the same draws", "certificates/grouped.py", "if passed and _lead_test(self.votes) <= self.design.gate_levels[self.look]:", "if passed:", f"{STOPPING} -k 'one_keeps or gate'"),
+    Bug("stopping: the gate has its whole level at every look", "certificates/grouped.py", "return self._increments(self._naming)", "return (self._naming,) * len(self.looks)", f"{STOPPING} -k 'one_keeps or gate or prediction'"),
+    Bug("stopping: a one-sided gate", "certificates/grouped.py", "if passed and _lead_test(self.votes) <=", "if passed and 0.5 * _lead_test(self.votes) <=", COURSES),
+    Bug("stopping: no Bonferroni between gate and test", "certificates/grouped.py", "return math.nextafter(self.numbers.alpha * (1.0 - self.numbers.gate), 0.0)", "return self.numbers.alpha", COURSES),
+    Bug("stopping: pair spends its level on both bounds", "certificates/grouped.py", "tuple(0.5 * share for share", "tuple(share for share", f"{STOPPING} -k pair"),
+    Bug("stopping: pair has its whole level at every look", "certificates/grouped.py", "share in self._increments(self._testing)", "share in (self._testing,) * len(self.looks)", COURSES),
+    Bug("stopping: a radius proved without the smaller ones", "certificates/grouped.py", "and top >= design.boundaries[certified].cuts[self.look]:", "and any(top >= b.cuts[self.look] for b in design.boundaries[certified:]):", f"{STOPPING} -k smaller_ones"),
+    Bug("stopping: label-aware tests the top class", "certificates/grouped.py", "top = self.votes.count(self.named)", "top = self.votes.count(self.votes.top())", f"{STOPPING} -k label_aware"),
+    Bug("stopping: label-aware without a label names and tests at alpha", "certificates/grouped.py", "        if label is None:\n            raise", "        if label == -7:\n            raise", COURSES),
+    Bug("stopping: an answer that is not finite is no rival", "tallies.py", "return max([self.nonfinite, ", "return max([0, ", f"{COURSES} -k not_finite"),
+    Bug("stopping: noise error forgotten in the null", "certificates/grouped.py", "p = probability_for(radius, self.sigma, noise_error=self.noise_error)", "p = probability_for(radius, self.sigma)", COURSES),
+    Bug("stopping: probability of a radius rounded down", "certificates/gaussian.py", "_z(0.5 + noise_error)\n    below = float(ndtr(-z * (1.0 + _QUANTILE_ERROR) - _QUANTILE_ERROR))", "_z(0.5 + noise_error)\n    below = float(ndtr(-z * (1.0 - 1e-9) + 1e-9))", COURSES),
+    Bug("stopping: pilot draws used again for the second stage", "certificates/staged.py", "            self.pilot,\n            self.votes,\n", "            self.pilot,\n            self.votes + self.pilot,\n", f"{STOPPING} -k planned"),
+    Bug("stopping: weights of the mixture add up to 24", "bounds/sequential/mixture.py", "np.exp(gains - top).mean()", "np.exp(gains - top).sum()", f"{STOPPING} -k adversary"),
+    Bug("stopping: wealth wanted is 1 / (3 alpha)", "bounds/sequential/mixture.py", "wanted = -math.log(alpha)", "wanted = -math.log(3 * alpha)", f"{SEQUENTIAL} {STOPPING} -k 'sequence or adversary'"),
+    Bug("stopping: wealth not rounded down", "bounds/sequential/mixture.py", " - _SLACK - size", "", SEQUENTIAL),
+    Bug("stopping: anytime names the class of the estimation draws", "certificates/anytime.py", "label, design = self.pilot.top(), self.design", "label, design = self.votes.top(), self.design", COURSES),
+    Bug("stopping: anytime pair spends alpha twice", "certificates/anytime.py", "share = split_alpha(design.alpha, 2)", "share = design.alpha", COURSES),
+    Bug("stopping: a look too many draws late in the engine's eyes", "certificates/grouped.py", "self.design.looks[self.look])", "self.design.looks[self.look] + 16)", COURSES),
+    Bug("certified count: a false certificate forgotten", "bounds/population.py", "tail_upper(certified - middle, images - middle, alpha) <= delta", "tail_upper(certified - middle + 1, images - middle, alpha) <= delta", "tests/bounds/test_population.py"),
+    Bug("certified count: all images are wrong ones", "bounds/population.py", "tail_upper(certified - middle, images - middle, alpha)", "tail_upper(certified - middle, images, alpha)", "tests/bounds/test_population.py"),
+    Bug("population: false certificates forgotten", "bounds/population.py", "(share - alpha) / (1.0 - alpha) * (1.0 - 1e-15)", "share", "tests/bounds/test_population.py"),
 )  # fmt: skip
 
 

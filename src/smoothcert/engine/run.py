@@ -31,7 +31,9 @@ from smoothcert.runlog.store import (
     open_run,
     stored_specification,
 )
+from smoothcert.smoothing.batch_size import batch_for
 from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.lanes import is_accelerator
 from smoothcert.smoothing.network import intra_op_threads
 from smoothcert.smoothing.streams import Segment
 
@@ -202,6 +204,9 @@ def prepare(
     smoothed = with_classes_of(smoothed, data)
     rows = example_rows(data)
     stored = stored_specification(directory)
+    if batch is None and stored is None and is_accelerator(smoothed.network.device):
+        noise = smoothed.noise_for(data.levels)
+        batch = batch_for(smoothed, noise.prepare(data[0].image), noise, seed=seed)
     spec = specify(smoothed, data, rows, rule, seed=seed, batch=batch, threads=threads, stored=stored)
     if stored is not None and stored.identity() != spec.identity():
         raise another_run(directory, stored, spec)
@@ -212,9 +217,13 @@ def prepare(
 
 
 def default_workers(execution: ExecutionSpec) -> int:
-    """Batches evaluated at a time: one on an accelerator, else as many as the cores have room for."""
+    """Batches in work at a time: on a CPU as many as the cores have room for.
+
+    Beside an accelerator they draw the noise while two of them compute (``smoothing.lanes``): more than one,
+    so that neither waits for the other.
+    """
     if execution.device != "cpu":
-        return 1
+        return min(max(usable_cores(), 3), 8)
     return max(1, usable_cores() // execution.threads)
 
 
