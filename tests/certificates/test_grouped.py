@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.special import ndtr
+from scipy.stats import binomtest
 
 from smoothcert.bounds import clopper_pearson_lower, clopper_pearson_upper
-from smoothcert.certificates import certify, radius_from_pair
+from smoothcert.certificates import certify, radius_from_lower, radius_from_pair
 from smoothcert.certificates.course import Need, Verdict
 from smoothcert.certificates.gaussian import Bound, Certificate, Prediction, probability_for
 from smoothcert.certificates.grouped import Grouped, Numbers
@@ -86,6 +89,20 @@ def test_boundaries_test_the_probability_that_the_radius_needs() -> None:
     assert [fact["level"] for fact in design.facts()["boundaries"]] == [b.level for b in design.boundaries]
 
 
+@pytest.mark.parametrize("error", [0.0, 3e-12, 1e-4])
+def test_the_probability_a_radius_needs_is_rounded_up_and_close(error: float) -> None:
+    """Against 40 digits."""
+    for z in (0.0, 1e-9, 0.1, 0.5, 1.0, 2.0, 3.5, 6.0, 8.0):
+        found = probability_for(0.5 * z, 0.5, noise_error=error)
+        with mpmath.workdps(40):
+            middle = mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(error))
+            exact = mpmath.ncdf(mpmath.mpf(0.5 * z) / mpmath.mpf(0.5) + middle) + mpmath.mpf(error)
+        if exact < 1:
+            assert exact <= found <= exact + 1e-12 * (1 + z)
+        if z < 5:  # and a probability a little above it is worth the radius, less what is rounded down
+            assert radius_from_lower(found + 1e-9, 0.5, noise_error=error) >= 0.5 * z - 2e-6
+
+
 def test_label_aware_spends_all_of_alpha_on_the_test() -> None:
     design = rule(aware=True)
     assert "gate" not in design.facts()
@@ -106,6 +123,33 @@ def test_unanimous_votes_end_at_the_first_look_that_can_tell() -> None:
     assert verdict.reason == "decided"
     assert (proof(verdict).label, proof(verdict).radius, proof(verdict).n) == (3, 0.5, enough)
     assert proof(verdict).p_lower == rule().boundaries[-1].p
+
+
+@pytest.mark.parametrize("look", [0, 3, 20])
+def test_the_cut_is_the_smallest_count_that_proves(look: int) -> None:
+    design = rule(aware=True, futility=0.0)
+    n = design.looks[look]
+    before = replace(design.begin(4), look=look, votes=Votes.of({4: 1}))  # as if nothing was proved so far
+    for proved, found in enumerate(design.boundaries, start=1):
+        cut = found.cuts[look]
+        if cut <= n and (proved == len(RADII) or cut < design.boundaries[proved].cuts[look]):
+            assert before.add(Votes.of({4: cut - 1, 0: n - cut})).certified == proved
+        assert before.add(Votes.of({4: min(cut, n) - 2, 0: n - min(cut, n) + 1})).certified < proved
+
+
+@pytest.mark.parametrize("futility", [0.0, 0.01])
+def test_the_gate_is_the_two_sided_test_at_its_share(futility: float) -> None:
+    """Against scipy's binomtest: which counts of the first looks name the class."""
+    design = rule("pair", alpha=0.05, gate=0.5, n=500, futility=futility)
+    for look in (0, 1, 2):
+        n, level = design.looks[look], design.gate_levels[look]
+        before = replace(design.begin(), look=look, votes=Votes.of({0: 1}))
+        for top in range(n // 2, n + 1):
+            others = n - top
+            rival = others - others // 4  # the rest is a third answer
+            named = before.add(Votes.of({0: top - 1, 1: rival, 2: others - rival})).named
+            passed = top > rival and binomtest(top, top + rival).pvalue <= level
+            assert named == (0 if passed else None)
 
 
 @pytest.mark.parametrize("bound", ["one", "pair"])
