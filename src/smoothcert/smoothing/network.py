@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from smoothcert.backends.identity import modules_of as modules_of  # engine and training use it from here
 from smoothcert.errors import InvalidInput, ModelOutputError, OutOfMemory, UnknownName
 from smoothcert.protocols import Draws
 from smoothcert.smoothing.allocator import keep_freed_memory
@@ -55,17 +56,6 @@ def intra_op_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def modules_of(part: Any) -> list[nn.Module]:
-    """The torch modules of a classifier or denoiser: itself, or those it keeps as attributes."""
-    if isinstance(part, nn.Module):
-        return [part]
-    return (
-        [value for value in vars(part).values() if isinstance(value, nn.Module)]
-        if hasattr(part, "__dict__")
-        else []
-    )
 
 
 class Network:
@@ -140,7 +130,9 @@ class Network:
     ) -> Result:
         """What ``end`` makes of the answers, from noise to answer without waiting for the device."""
         mixed = _AUTOCAST.get(self.precision)
-        autocast = torch.autocast(self.device.partition(":")[0], mixed or torch.bfloat16, mixed is not None)
+        kind, alone = self.device.partition(":")[0], not is_accelerator(self.device)
+        # Cast weights that autocast keeps are shared by threads, and a stream does not wait for another's.
+        autocast = torch.autocast(kind, mixed or torch.bfloat16, mixed is not None, cache_enabled=alone)
         with memory_errors(self.device, len(noisy)):
             host = self.lanes.sendable(noisy)
             with self.lanes.lane():
