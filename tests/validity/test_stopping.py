@@ -59,15 +59,14 @@ def just_short(z: float, rivals: int) -> tuple[float, ...]:
 # group-sequential certificates, two classes, exact
 
 
-@pytest.mark.parametrize("n", [17, 100, 300])
-@pytest.mark.parametrize("null", range(len(RADII)))
+@pytest.mark.parametrize(
+    ("n", "null"), [(17, 0), (17, 1), *((100, j) for j in range(3)), *((300, j) for j in range(4))]
+)
 def test_one_keeps_its_level_at_every_threshold_whether_or_not_anybody_gives_up(n: int, null: int) -> None:
     """p_A just too small for radius ``null``: the sum over all courses of those that claim it, or class 1."""
     alpha, levels = 0.1, []
     for futility in (0.0, 0.05, 1.0):
         rule = grouped(n, alpha, "one", futility=futility)
-        if null >= len(rule.boundaries):
-            pytest.skip("no outcome of so few draws proves this radius")
         p = rule.boundaries[null].p
         found = verdicts(rule, (p, 1.0 - p))
         other = probability(found, lambda v: claims(1, 0.0, v))

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from smoothcert.certificates.course import Verdict
-from smoothcert.certificates.grouped import Grouped, GroupedCourse
+from smoothcert.certificates.grouped import Grouped
+from smoothcert.certificates.grouped_course import GroupedCourse
 from smoothcert.tallies import Votes
 
 Law = npt.NDArray[np.float64]
