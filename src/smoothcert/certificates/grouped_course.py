@@ -95,6 +95,8 @@ class GroupedCourse:
         while certified < len(design.boundaries) and top >= design.boundaries[certified].cuts[self.look]:
             p_lower = design.boundaries[certified].p
             certified += 1
+        if certified == self.certified:
+            return self
         return replace(self, certified=certified, p_lower=p_lower, p_upper=1.0 - p_lower)
 
     def _test_pair(self) -> GroupedCourse:
