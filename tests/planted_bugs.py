@@ -138,6 +138,7 @@ BUGS = (
     Bug("stopping: anytime pair spends alpha twice", "certificates/anytime.py", "share = split_alpha(design.alpha, 2)", "share = design.alpha", COURSES),
     Bug("stopping: draws asked for past the look", "certificates/grouped_course.py", "self.design.looks[self.look])", "self.design.looks[self.look] + 16)", COURSES),
     Bug("stopping: later draws repeat the first ones", "smoothing/streams.py", "segment.first * blocks", "0 * segment.first * blocks", "tests/validity/test_stopping_runs.py"),
+    Bug("stopping: stored facts depend on the processor", "certificates/grouped.py", "_digits(b.level, 9)", "b.level", f"{COURSES} -k processor"),
     Bug("certified count: a false certificate forgotten", "bounds/population.py", "tail_upper(certified - middle, images - middle, alpha) <= delta", "tail_upper(certified - middle + 1, images - middle, alpha) <= delta", "tests/bounds/test_population.py"),
     Bug("certified count: all images are wrong ones", "bounds/population.py", "tail_upper(certified - middle, images - middle, alpha)", "tail_upper(certified - middle, images, alpha)", "tests/bounds/test_population.py"),
     Bug("population: false certificates forgotten", "bounds/population.py", "(share - alpha) / (1.0 - alpha) * (1.0 - 1e-15)", "share", "tests/bounds/test_population.py"),

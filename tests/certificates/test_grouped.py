@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -86,7 +89,31 @@ def test_boundaries_test_the_probability_that_the_radius_needs() -> None:
     design = rule()
     for radius, found in zip(RADII, design.boundaries, strict=True):
         assert found.p == probability_for(radius, 0.5, noise_error=3e-12) >= float(ndtr(radius / 0.5))
-    assert [fact["level"] for fact in design.facts()["boundaries"]] == [b.level for b in design.boundaries]
+    facts = design.facts()["boundaries"]
+    assert [fact["cuts"] for fact in facts] == [list(b.cuts) for b in design.boundaries]
+    assert [fact["level"] for fact in facts] == pytest.approx([b.level for b in design.boundaries], rel=1e-8)
+    assert [fact["p"] for fact in facts] == pytest.approx([b.p for b in design.boundaries], rel=1e-11)
+
+
+def test_facts_are_the_same_on_another_processor() -> None:
+    """Sums in another order (other BLAS kernels) change the last bits of a level, and nothing that is stored."""
+    code = (
+        "import json\nfrom smoothcert.certificates.designs import design\n"
+        "from smoothcert.certificates.rules import parse_stop\n"
+        "print(json.dumps(design(parse_stop('table'), n0=0, n=30_000, alpha=0.001, bound='one', sigma=0.5, "
+        "noise_error=3e-12).facts()))"
+    )
+    stored = set()
+    for kernel in ("HASWELL", "SANDYBRIDGE"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OPENBLAS_CORETYPE": kernel},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        stored.add(done.stdout)
+    assert len(stored) == 1
 
 
 @pytest.mark.parametrize("error", [0.0, 3e-12, 1e-4])

@@ -145,7 +145,7 @@ class Grouped:
             stored["radii"] = list(self.decidable)
         elif self.radii:
             stored["boundaries"] = [
-                {"radius": radius, "p": b.p, "cuts": list(b.cuts), "level": b.level}
+                {"radius": radius, "p": _digits(b.p, 12), "cuts": list(b.cuts), "level": _digits(b.level, 9)}
                 for radius, b in zip(self.decidable, self.boundaries, strict=True)
             ]
         return stored
@@ -179,3 +179,8 @@ class Grouped:
     def _increments(self, alpha: float) -> tuple[float, ...]:
         spent = (0.0, *sequential.spent_by(self.looks, alpha))
         return tuple(math.nextafter(b - a, 0.0) for a, b in itertools.pairwise(spent))
+
+
+def _digits(value: float, count: int) -> float:
+    """To ``count`` digits: the last bits of a sum or of a special function differ between processors."""
+    return float(f"{value:.{count}g}")
