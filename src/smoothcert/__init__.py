@@ -22,6 +22,7 @@ _HOME = {
 }
 _ROOMS = (
     "analysis",
+    "backends",
     "bounds",
     "certificates",
     "classifiers",
@@ -41,6 +42,7 @@ __all__ = ["__version__", *sorted(_HOME), *_ROOMS]
 if TYPE_CHECKING:  # what the names below stand for, for type checkers and editors
     from smoothcert import (  # noqa: F401
         analysis,
+        backends,
         bounds,
         certificates,
         classifiers,

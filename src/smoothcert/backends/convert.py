@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -111,6 +110,7 @@ class _Conversion:
             fixed["sigma"] = self.sigma
         if self.calibration is not None and self.backend.numbers == "int8":
             fixed["calibration"] = self.calibration.describe()
+            fixed["beside"] = self.library.beside(self.backend.numbers)
         return {
             **own,
             **code,
@@ -133,14 +133,22 @@ class _Conversion:
     def _built(self) -> dict[str, bytes]:
         """Convert, and compare the graph in float32 with the part itself before its numbers get smaller."""
         resize, rest, shape = split(self.part, self.shape)
+        # Other images than those it is traced with: what was taken for a constant shows.
+        images = torch.from_numpy(example(self.batch, self.shape, offset=1_000_003))
+        expected = self._asked(images)
         try:
             graph = Graph(rest, self.sigma)
             files: dict[str, bytes] = self.library.build(graph, example(self.batch, shape))
-            self._compare(Answering(self.library.Runner(files, "f32"), resize))
+            plain = Answering(self.library.Runner(files, "f32"), resize)
+            self._compare(plain(images), expected)
             if self.calibration is not None and self.backend.numbers == "int8":
-                batches = self._typical(self.calibration, resize)
+                typical = self._typical(self.calibration)
+                ordinary = self._finite(plain(typical[0]))
+                shown = [(resize(batch) if resize else batch).numpy() for batch in typical]
                 transformer = any(isinstance(module, nn.LayerNorm) for module in graph.modules())
-                files = self.library.quantise(files, batches, transformer=transformer)
+                files = self.library.quantise(files, shown, transformer=transformer)
+                small = Answering(self.library.Runner(files, "int8"), resize)
+                self._compare_roughly(small(typical[0]), ordinary)
         except SmoothcertError:
             raise
         except Exception as error:  # whatever it is, the other library raised it
@@ -149,15 +157,18 @@ class _Conversion:
             raise InvalidInput(self._given, why, f"Write {PLAIN} or torch:bf16") from error
         return files
 
-    def _compare(self, converted: Callable[[Tensor], Tensor]) -> None:
-        """Other images than those it was traced with: what was taken for a constant shows."""
-        images = torch.from_numpy(example(self.batch, self.shape, offset=1_000_003))
+    def _asked(self, images: Tensor) -> Tensor:
+        """The part's own answer."""
+        for module in modules_of(self.part):
+            module.eval()
         with torch.no_grad():
-            expected = self.part(images) if self.sigma is None else self.part(images, self.sigma)
-        if not isinstance(expected, Tensor) or not expected.is_floating_point():
+            answer = self.part(images) if self.sigma is None else self.part(images, self.sigma)
+        if not isinstance(answer, Tensor) or not answer.is_floating_point():
             instead = f"Return scores, or write {PLAIN}"
             raise InvalidInput(self._given, "it returns labels, or no tensor", instead)
-        found = converted(images)
+        return answer
+
+    def _compare(self, found: Tensor, expected: Tensor) -> None:
         size = float(torch.nan_to_num(expected.abs(), 0.0, 0.0, 0.0).max()) or 1.0
         alike = found.shape == expected.shape and torch.allclose(
             found, expected, rtol=0.0, atol=_TOLERANCE * size, equal_nan=True
@@ -167,20 +178,34 @@ class _Conversion:
             instead = f"Look for control flow that depends on pixels, and for numpy inside; or write {PLAIN}"
             raise ModelOutputError(self._given, why, instead)
 
+    def _finite(self, answers: Tensor) -> Tensor:
+        if not bool(torch.isfinite(answers).all()):
+            why = "it is not finite on the calibration images, and 8 bits would hide that"
+            raise InvalidInput(self._given, why, f"Check the network, or write {PLAIN}")
+        return answers
+
+    def _compare_roughly(self, found: Tensor, expected: Tensor) -> None:
+        """8 bits may cost accuracy, which ``tune`` measures; here only what is broken is refused."""
+        allowed = max(float(expected.std(dim=0).mean()) / 2, float(expected.square().mean().sqrt()) / 4)
+        error = float((found - expected).square().mean().sqrt())
+        if not error <= allowed:
+            why = f"its answers are off by {error:.2g} where {allowed:.2g} would be much"
+            instead = "Write bf16 instead of int8, or give other calibration images"
+            raise ModelOutputError(self._given, why, instead)
+
     def _check_calibration(self) -> None:
         if self.backend.numbers == "int8" and self.calibration is None:
             why = "8-bit scales are taken from typical inputs"
             instead = "Pass calibration= (smoothing.calibration makes it from a data set)"
             raise InvalidInput(f"{self._given} without calibration images", why, instead)
 
-    def _typical(self, calibration: Calibration, resize: Callable[[Tensor], Tensor] | None) -> list[Any]:
-        """The calibration batches as the graph is shown them."""
+    def _typical(self, calibration: Calibration) -> list[Tensor]:
+        """The calibration images in batches."""
         found = calibration.images.shape[1:]
         if found != tuple(self.shape):
             why = f"the images are {tuple(self.shape)}"
             raise InvalidInput(f"calibration images {found}", why, "Give images of that shape")
-        shown = (torch.from_numpy(images) for images in calibration.batches(self.batch))
-        return [(resize(images) if resize else images).numpy() for images in shown]
+        return [torch.from_numpy(images) for images in calibration.batches(self.batch)]
 
     @property
     def _given(self) -> str:

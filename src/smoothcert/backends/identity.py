@@ -14,11 +14,10 @@ from torch import nn
 
 
 def modules_of(part: Any) -> list[nn.Module]:
-    """The torch modules of a classifier or denoiser, each once: itself, or those it keeps as attributes."""
+    """The torch modules of a classifier or denoiser: itself, or those it keeps as attributes."""
     if isinstance(part, nn.Module):
         return [part]
-    held = [value for value in getattr(part, "__dict__", {}).values() if isinstance(value, nn.Module)]
-    return list({id(module): module for module in held}.values())
+    return [value for value in getattr(part, "__dict__", {}).values() if isinstance(value, nn.Module)]
 
 
 def weight_hash(modules: Sequence[nn.Module]) -> str:

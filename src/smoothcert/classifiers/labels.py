@@ -65,6 +65,8 @@ class Reordered:
         self.classes = tuple(classifier.classes[k] for k in order)
         self.source = str(getattr(classifier, "source", type(classifier).__qualname__))
         self.function = getattr(classifier, "function", classifier)  # what a wrapped classifier is made of
+        if hasattr(classifier, "weights_sha256"):
+            self.weights_sha256 = classifier.weights_sha256
 
     def __call__(self, images: Tensor, /) -> Tensor:
         """Scores or labels, renumbered."""

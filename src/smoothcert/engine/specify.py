@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 import importlib.metadata
-import inspect
 import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from smoothcert.backends.identity import code_hash, source_of, weights_of
 from smoothcert.classifiers.labels import Reordered, match
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset, Example
@@ -105,38 +104,10 @@ def component(part: Any) -> spec.ComponentSpec:
     A part whose weights are no torch module's says their hash itself, as ``weights_sha256`` (``None`` where
     nobody here can read them).
     """
-    modules = modules_of(part)
-    source = getattr(part, "source", None) or getattr(part, "__qualname__", None) or type(part).__qualname__
     settings = part.describe() if hasattr(part, "describe") else {}
-    stated = hasattr(part, "weights_sha256")
-    if not modules and not stated:
+    if not modules_of(part) and not hasattr(part, "weights_sha256"):
         settings = settings | {"code_sha256": code_hash(getattr(part, "function", part))}
-    sha256 = part.weights_sha256 if stated else weight_hash(modules) if modules else None
-    return spec.ComponentSpec(source=str(source), sha256=sha256, settings=settings)
-
-
-def code_hash(function: Any) -> str | None:
-    """SHA-256 of the source file that defines a function, ``None`` where there is none to read.
-
-    It notices that the file changed, not that a closure or a global holds another value.
-    """
-    try:
-        file = inspect.getsourcefile(function if hasattr(function, "__code__") else type(function))
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None
-    except (TypeError, OSError):
-        return None
-
-
-def weight_hash(modules: list[torch.nn.Module]) -> str:
-    """SHA-256 over name, type, shape and bytes of every tensor of the modules' states, in name order."""
-    whole = hashlib.sha256()
-    for module in modules:
-        for name, tensor in sorted(module.state_dict().items()):
-            array = tensor.detach().cpu().contiguous()
-            whole.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-            # Flat, because an axis of size 1 may keep a stride that no view of bytes allows.
-            whole.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()
+    return spec.ComponentSpec(source=source_of(part), sha256=weights_of(part), settings=settings)
 
 
 def environment() -> dict[str, Any]:

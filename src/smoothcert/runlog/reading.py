@@ -141,6 +141,8 @@ def describe(specification: Specification) -> str:
         )
     dtype = specification.execution.dtype
     how = (how or ", no denoiser") + (f", {dtype}" if dtype != "float32" else "")
+    for role, part in (("denoiser", denoiser), ("classifier", specification.classifier)):
+        how += f", {role} in {part.settings['backend']}" if part and "backend" in part.settings else ""
     return f"{specification.data.name}: classifier {specification.classifier.source}{how}"
 
 
