@@ -83,7 +83,7 @@ def images_of_log(
     top[lost] = _p_abstained(abstained, int(lost.sum()), near.sum() / _JUST_ABOVE, rng)
     correct[lost] = rng.random(int(lost.sum())) < correct[near].mean()
     p = _probabilities(top, rival, rng)
-    return Images("/".join(path.parts[-4:]), sigma, p, np.where(correct, 0, 1))
+    return Images("/".join(path.parts[-5:]), sigma, p, np.where(correct, 0, 1))
 
 
 def alpha_of(z: Floats) -> float:
