@@ -32,8 +32,6 @@ from smoothcert.errors import SmoothcertError
 from smoothcert.runlog.specification import RuleSpec
 from smoothcert.smoothing.network import intra_op_threads
 
-BASE = "loop, {} threads"
-
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
@@ -153,8 +151,8 @@ def loops(pipeline: Pipeline, device: str, quick: bool) -> Iterator[Timed]:
             )
         return
     draws = pipeline.batch * (1 if quick else pipeline.round_batches)
-    yield BASE.format(cores), loop_run(pipeline, device, cores, pipeline.batch, draws)
-    yield BASE.format(1), loop_run(pipeline, device, 1, pipeline.batch, draws)
+    yield f"loop, {cores} threads (as run)", loop_run(pipeline, device, cores, pipeline.batch, draws)
+    yield "loop, 1 thread", loop_run(pipeline, device, 1, pipeline.batch, draws)
 
 
 def measured(pipeline: Pipeline, modes: tuple[Mode, ...], device: str, quick: bool) -> dict[str, Any]:
