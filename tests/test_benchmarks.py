@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
+from scipy.stats import binom
 
 from smoothcert.bounds import clopper_pearson_lower
+from smoothcert.bounds.sequential import boundary
+from smoothcert.bounds.sequential.boundary import crossing_probability
 from smoothcert.certificates.course import Course, Design, Verdict
 from smoothcert.certificates.gaussian import Certificate
+from smoothcert.certificates.grouped import Grouped
 from smoothcert.runlog.specification import RuleSpec
 from smoothcert.tallies import Votes
 
@@ -102,3 +106,38 @@ def test_a_logged_radius_gives_back_its_count(k: int, alpha: float) -> None:
 def test_unanimous_logs_say_their_alpha() -> None:
     assert alpha_of(np.array([1.0, 3.912])) == 0.01
     assert alpha_of(np.array([1.0, 3.82])) == 0.001
+
+
+@pytest.mark.parametrize(
+    ("looks", "alphas"),
+    [
+        ((25_000, 50_000, 75_000, 100_000), 3.1),
+        ((1_000, 4_000, 20_000, 100_000), 3.6),
+        (tuple(range(1_000, 100_001, 1_000)), 13.1),
+    ],
+)
+def test_what_the_page_says_of_peeking(looks: tuple[int, ...], alphas: float) -> None:
+    cuts = [next(k for k in range(n // 2, n + 1) if binom.sf(k - 1, n, 0.5) <= 0.001) for n in looks]
+    assert crossing_probability(0.5, looks, cuts) / 0.001 == pytest.approx(alphas, abs=0.06)
+
+
+def test_what_the_page_says_of_floors() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "how-many-samples.md").read_text()
+    design = RuleSpec.settle("certify", stop="table").design(alpha=0.001, sigma=1.0, noise_error=0.0)
+    assert isinstance(design, Grouped)
+    for name, stated in (
+        ("at least", (40, 301, 1_109, 5_114, 29_691)),
+        ("first look", (96, 592, 1_840, 7_184, 36_528)),
+    ):
+        line = next(line for line in page.splitlines() if line.startswith("|") and name in line)
+        assert line.split("|")[2:-1] == [f" {draws:,} " for draws in stated]
+    for z, least, first in zip(
+        (1.0, 2.0, 2.5, 3.0, 3.5),
+        (40, 301, 1_109, 5_114, 29_691),
+        (96, 592, 1_840, 7_184, 36_528),
+        strict=True,
+    ):
+        p = float(ndtr(z))
+        assert p**least <= 0.001 < p ** (least - 1)
+        found = boundary(p, design.looks, 0.00095)
+        assert next(n for n, cut in zip(design.looks, found.cuts, strict=True) if cut <= n) == first
