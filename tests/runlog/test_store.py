@@ -264,7 +264,7 @@ def test_specifications_survive_json_and_have_one_identity() -> None:
 def test_identity_is_the_one_of_the_first_release() -> None:
     """A change here means that every stored run becomes another run: bump the format and migrate instead."""
     assert specification().identity() == "34364aca85bf5142c398e1ffd33e47a872629820425a65b42e67bb72c8533c50"
-    assert "format\":1," in specification().canonical(), "versions before stopping rules can read it"
+    assert 'format":1,' in specification().canonical(), "versions before stopping rules can read it"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,9 @@ def test_identities_with_stopping_rules(stop: str, identity: str) -> None:
     assert '"format":2,' in spec.canonical()
     assert Specification.parse(spec.canonical()) == spec
     longer = specification(rule=RuleSpec.settle("certify", stop=stop, n=2_000)).identity()
-    assert (longer == identity) == (stop == "anytime"), "only an open-ended run may be continued with more draws"
+    assert (longer == identity) == (stop == "anytime"), (
+        "only an open-ended run may be continued with more draws"
+    )
 
 
 def test_a_format_nobody_knows_is_refused() -> None:

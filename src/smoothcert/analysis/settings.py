@@ -141,8 +141,11 @@ def warnings(runs: Sequence[Results]) -> list[str]:
         found.append("Radii were decided one by one; between them an image counts at the next smaller one.")
     if any(run.stop == "anytime" for run in runs):
         found.append("Anytime: the certificates hold for the draws made so far.")
-    if any(not run.complete for run in runs):
+    unfinished = [run for run in runs if not run.complete]
+    if unfinished:
         found.append("Incomplete: some images are not finished.")
+    if any(run.stop not in (None, "fixed", "anytime") for run in unfinished):
+        found.append("Images that are soon decided finish first, so the shares so far are biased.")
     if len({frozenset(outcome.index for outcome in run.outcomes) for run in runs}) > 1:
         found.append("The runs cover different images.")
     if len({setting(run) for run in runs}) > 1:

@@ -82,10 +82,11 @@ def whole_table(
         for one in found
     ]
     caption = (
-        f"Certified correctly, and what that proves with {100 * confidence:g} % confidence for each cell: how "
-        "many of these images are truly answered correctly within r (each certificate alone may be false "
-        "with probability alpha), and which share of the population they were drawn from, if they were "
-        f"drawn independently. {settings.shared(runs)} {' '.join(settings.warnings(runs))}"
+        f"Certified correctly, and what that proves with {100 * confidence:g} % confidence for each cell: "
+        "how many of these certificates are true, so how many images are truly answered correctly within r "
+        "(each alone may be false with probability alpha); and which share of the population they were "
+        "drawn from, if they were drawn independently. "
+        f"{settings.shared(runs)} {' '.join(settings.warnings(runs))}"
     )
     header = (
         "sigma",

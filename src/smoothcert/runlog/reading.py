@@ -12,7 +12,7 @@ from smoothcert.bounds.multiplicity import check_alpha
 from smoothcert.certificates import Prediction
 from smoothcert.certificates.course import Verdict
 from smoothcert.certificates.grouped import Grouped
-from smoothcert.errors import RunFileError
+from smoothcert.errors import InvalidInput, RunFileError
 from smoothcert.runlog.configuration import sampler_name
 from smoothcert.runlog.results import Outcome, Results
 from smoothcert.runlog.specification import Specification
@@ -72,7 +72,7 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
     """
     reader = open_run(run) if not isinstance(run, RunReader) else run
     specification = reader.specification
-    level = specification.rule.alpha if alpha is None else check_alpha(alpha)
+    level = _readable_level(specification, alpha)
     labels = {row.example: row.label for row in reader.examples()}
     design = specification.design(level)
     found = standings(design, reader.checked_tallies(), labels)
@@ -99,6 +99,23 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
         ),
         label_aware=rule.label_aware,
     )
+
+
+def _readable_level(specification: Specification, alpha: float | None) -> float:
+    """The error probability to read at: the specification's, or another where the draws allow one."""
+    rule = specification.rule
+    if alpha is None or check_alpha(alpha) == rule.alpha:
+        return rule.alpha
+    if rule.rule.kind not in _READABLE:
+        raise InvalidInput(
+            f"reading a run with stop = '{rule.stop}' at alpha = {alpha:g}",
+            f"its draws ended where alpha = {rule.alpha:g} decided; another would have ended them elsewhere",
+            f"Read it at its own alpha, or make a run with --alpha {alpha:g}",
+        )
+    return alpha
+
+
+_READABLE = ("fixed", "anytime")  # rules whose number of draws does not depend on alpha
 
 
 def open_runs(*patterns: str | Path, alpha: float | None = None) -> tuple[Results, ...]:
