@@ -178,11 +178,15 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path, help="folder of cifar-10-batches-py")
     parser.add_argument("--weights", type=Path, help="state dict of a CIFAR ResNet-20")
     parser.add_argument("--images", type=int, default=63, help="of each data set")
+    parser.add_argument("--bound", default="one", choices=("one", "pair"))
     parser.add_argument("--modes", default=",".join(MODES))
     chosen = parser.parse_args()
     images, seconds = (4, 2.0) if chosen.quick else (chosen.images, 15.0)
     rule = RuleSpec.settle(
-        "certify", stop="table:" + ",".join(map(str, GRID)), n=2_000 if chosen.quick else None
+        "certify",
+        stop="table:" + ",".join(map(str, GRID)),
+        n=2_000 if chosen.quick else None,
+        bound=chosen.bound,
     )
     tasks = [digits_task(images)]
     if chosen.cifar:
