@@ -106,6 +106,8 @@ def tune(
     if not 0 < agreement <= 1 or not seconds > 0:
         given = f"seconds={seconds:g}, agreement={agreement:g}"
         raise InvalidInput(given, "no such time or share", "Write for example --seconds 30 --agreement 0.99")
+    for name in names:
+        backends.parse(name)
     roles = ["denoiser", "classifier"] if setting.denoiser is not None else ["classifier"]
     refused: dict[str, str] = {}
     parts = {role: _converted(setting, role, names, refused, report) for role in roles}
@@ -144,7 +146,7 @@ def _converted(
             threads=setting.threads,
         )
         try:
-            found[name] = backends.convert(
+            converted = backends.convert(
                 part,
                 name,
                 sigma=setting.sigma if role == "denoiser" else None,
@@ -152,9 +154,27 @@ def _converted(
                 batch=setting.batch,
                 calibration=typical,
             )
+            _try(setting, role, converted)
+            found[name] = converted
         except SmoothcertError as error:
             refused[f"{role} {name}"] = f"{error.why}. {error.instead}"
     return found
+
+
+def _try(setting: Setting, role: str, part: Any) -> None:
+    """One batch, for what only shows when it runs: numbers that the device lacks, a missing compiler."""
+    pair = (setting.classifier, part) if role == "denoiser" else (part, None)
+    noisy, named, _ = next(_draws(setting))
+    asked = _Asked(setting, "both", *pair)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked.answers(pool, noisy[: setting.batch], named[: setting.batch])
+    except SmoothcertError:
+        raise
+    except Exception as error:  # whatever it is, the library raised it
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        why = f"it failed on a batch ({type(error).__name__}: {first[:160]})"
+        raise InvalidInput(role, why, "Leave it out with --backends") from error
 
 
 def _pairs(setting: Setting, role: str, parts: Mapping[str, Any]) -> dict[str, tuple[Any, Any | None]]:
