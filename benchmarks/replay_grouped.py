@@ -167,4 +167,5 @@ def _power_of_pair(top: Ints, rival: Ints, n: int, last: int, level: float, shif
     s_a, s_b = np.sqrt(a * (1.0 - a)) / density_a, np.sqrt(b * (1.0 - b)) / density_b
     variance = s_a**2 + s_b**2 + 2.0 * a * b / (density_a * density_b)
     needed = shift - ndtri(level) * (s_a + s_b) / np.sqrt(last)
-    return ndtr((z_a - z_b - needed) / np.sqrt(variance * (1.0 / n - 1.0 / last)))
+    power: Floats = ndtr((z_a - z_b - needed) / np.sqrt(variance * (1.0 / n - 1.0 / last)))
+    return np.where(n - top < 5, 1.0, power)

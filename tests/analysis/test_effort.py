@@ -21,7 +21,7 @@ def results(**changes: object) -> Results:
         "sigma": 0.5,
         "alpha": 0.001,
         "n0": 0,
-        "n": 1_000,
+        "n": 1_200,
         "stop": "table:0,0.5,2",
         "radii": (0.0, 0.5, 2.0),
         "out_of_reach": (2.0,),
@@ -35,14 +35,14 @@ def test_draws_are_counted_as_they_were_made() -> None:
     assert (found.images, found.draws, found.mean, found.median) == (10, sum(DRAWS), sum(DRAWS) / 10, 72)
     assert found.q90 == 128, "nine of ten images took at most so many"
     assert found.most == 1_000
-    assert found.fixed == 10 * 1_100, "n each, and 100 to select"
+    assert found.fixed == 10 * 1_100, "n / 1.2 each, and 100 to select"
     assert found.factor == found.fixed / found.draws
 
 
 def test_predictions_set_no_draws_aside() -> None:
     answers = tuple(Outcome(k, 0, 0, None, draws=20, reason="decided") for k in range(3))
     run = Results("r", answers, sigma=1.0, alpha=0.001, n0=0, n=200, stop="predict")
-    assert analysis.effort(run).fixed == 600
+    assert analysis.effort(run).fixed == 3 * round(200 / 1.2)
 
 
 def test_a_log_without_draws_is_refused() -> None:
@@ -70,7 +70,7 @@ def test_effort_table_has_a_row_a_run() -> None:
 def test_captions_name_the_rule_and_mark_label_aware_runs() -> None:
     caption = analysis.certified_accuracy([results()]).caption
     assert "stop = table:0,0.5,2" in caption
-    assert "n at most 1,000" in caption
+    assert "n at most 1,200" in caption
     assert "Label-aware" not in caption
     marked = results(label_aware=True)
     for text in (

@@ -14,6 +14,8 @@ from smoothcert.errors import InvalidInput
 from smoothcert.runlog.results import Outcome, Results
 
 _SELECTION = 100  # draws that Cohen's procedure sets aside to name the class
+_LOOKING = 1.2  # a rule with many looks needs so many more draws at most to prove what a fixed number proves
+_LOOKING_RULES = ("table", "radius", "predict")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Effort:
         run: where they are from. images: how many are finished. draws: of all of them.
         mean, median, q90, most: of the draws of one image; q90 is the smallest number that at least 90 % of
             the images did not exceed.
-        fixed: what a run with fixed numbers of draws makes for as many images: n each, and 100 to select.
+        fixed: what a run with fixed numbers of draws that proves as much makes for as many images: n each
+            (n / 1.2 where this run's rule looks at the votes, which is paid for with a larger n), and 100 to
+            select the class.
     """
 
     run: Results
@@ -66,7 +70,6 @@ def effort(results: Results) -> Effort:
         raise InvalidInput(
             results.name, "holds no counts of draws", "Pass a run directory with a finished image"
         )
-    fixed = results.n + (0 if _is_prediction(results) else results.n0 or _SELECTION)
     return Effort(
         run=results,
         images=len(draws),
@@ -75,7 +78,7 @@ def effort(results: Results) -> Effort:
         median=statistics.median(draws),
         q90=draws[math.ceil(0.9 * len(draws)) - 1],
         most=draws[-1],
-        fixed=fixed * len(draws),
+        fixed=_as_strong(results) * len(draws),
     )
 
 
@@ -101,7 +104,8 @@ def effort_table(results: Iterable[Results]) -> TextTable:
     header = ("sigma", *(name for name, _ in facts), "mean", "median", "90 %", "most", "fixed n would take")
     caption = (
         "Draws an image: mean, median, 90 % quantile and maximum over the finished images; and how many "
-        "times as many a run with fixed numbers makes for them (n each, and its selection draws)."
+        "times as many a run with fixed numbers makes that proves as much (n each, n / 1.2 if a rule looks "
+        "at the votes, and its selection draws)."
     )
     return TextTable(header, tuple(rows), caption)
 
@@ -139,6 +143,15 @@ def decision_table(results: Iterable[Results]) -> TextTable:
     return TextTable(header, tuple(rows), caption)
 
 
+def _as_strong(results: Results) -> int:
+    """Draws of an image under fixed numbers that prove as much as this run's rule."""
+    rule, n = (results.stop or "fixed").partition(":")[0], results.n or 0
+    if rule == "fixed":
+        return n + (results.n0 or 0)
+    deciding = round(n / _LOOKING) if rule in _LOOKING_RULES else n
+    return deciding + (0 if rule == "predict" else _SELECTION)
+
+
 def _counts(one: Decisions, reasons: list[Reason], *, reached: bool) -> tuple[str, ...]:
     if not reached:
         return ("-",) * (1 + len(reasons))
@@ -157,7 +170,3 @@ def _cells(one: Effort) -> tuple[str, ...]:
 
 def _proved(outcome: Outcome, radius: float) -> bool:
     return outcome.predicted is not None and outcome.radius is not None and outcome.radius >= radius
-
-
-def _is_prediction(results: Results) -> bool:
-    return all(outcome.radius is None for outcome in results.outcomes)

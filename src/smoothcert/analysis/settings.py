@@ -44,7 +44,7 @@ def number(value: int | None) -> str:
 
 
 def draws(run: Results) -> str:
-    """``100,000``, or ``at most 110,000`` where a stopping rule may end sooner."""
+    """``100,000``, or ``at most 120,000`` where a stopping rule may end sooner."""
     return number(run.n) if run.stop in (None, "fixed") else f"at most {number(run.n)}"
 
 

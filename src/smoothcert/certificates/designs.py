@@ -32,8 +32,8 @@ class Usual:
 
 _USUAL: dict[Kind, Usual] = {
     "fixed": Usual(100, 100_000),
-    "table": Usual(0, 110_000, 1.1, 0.05, 0.01),
-    "radius": Usual(0, 110_000, 1.1, 0.05, 0.01),
+    "table": Usual(0, 120_000, 1.1, 0.05, 0.01),
+    "radius": Usual(0, 120_000, 1.1, 0.05, 0.01),
     "predict": Usual(0, 12_000, 1.25, 1.0, 0.01),
     "curve": Usual(1_000, 100_000, futility=0.01),
     "anytime": Usual(100, 100_000),

@@ -35,7 +35,7 @@ def certify(
         typer.Option(
             "--n",
             help="Most draws an image may take; with --stop fixed their number.",
-            show_default="110,000; fixed: 100,000; fewer when --data is left out",
+            show_default="120,000; fixed: 100,000; fewer when --data is left out",
         ),
     ] = None,
     alpha: options.Alpha = None,

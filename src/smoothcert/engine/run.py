@@ -263,7 +263,7 @@ def certify(
             to 0.02 sigma; ``"anytime"`` never: the result holds whenever the run is interrupted, and a later
             call with a larger n goes on.
         n0: selection draws (100; a pilot of 1,000 for ``curve``; ``table`` and ``radius`` need none).
-        n: estimation draws, of each image (100,000), or the most an image may take (110,000).
+        n: estimation draws, of each image (100,000), or the most an image may take (120,000).
         alpha: error probability of each certificate.
         bound: ``"one"`` or ``"pair"`` (see ``certificates.certify``).
         label_aware: ``table`` and ``radius`` test the true class alone and drop an image when it cannot be

@@ -160,7 +160,7 @@ def _check(p: float, looks: Sequence[int]) -> None:
             f"{len(looks)} looks {tuple(looks)[:6]}",
             f"a sequential test looks at increasing numbers of draws, at most {MOST_DRAWS:,}, and at most "
             f"{MOST_LOOKS:,} times",
-            "Write for example n=110000 and ratio=1.1",
+            "Write for example n=120000 and ratio=1.1",
         )
     if not 0.0 < p < 1.0:
         raise InvalidInput(f"p = {p!r}", "the null hypothesis is a probability", "Pass 0 < p < 1")
