@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from smoothcert.engine.tuning import Measured, _by_speed
+from smoothcert.engine.comparison import Measured
+from smoothcert.engine.tuning import _by_speed
 from smoothcert.runlog.configuration import read_configuration
 from smoothcert.runlog.store import open_run
 

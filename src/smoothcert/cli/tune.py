@@ -15,7 +15,8 @@ from smoothcert.cli.terminal import say, show
 
 if TYPE_CHECKING:
     from smoothcert.analysis.text import TextTable
-    from smoothcert.engine.tuning import Measured, Setting, Tuned
+    from smoothcert.engine.comparison import Measured, Setting
+    from smoothcert.engine.tuning import Tuned
 
 _OWN = ("config", "backends", "seconds", "agreement", "out", "quiet", "as_json")
 _CAPTION = (
@@ -98,8 +99,8 @@ def tune(
 def _setting(settings: Settings) -> Setting:
     """What is tuned, at the middle of the noise levels."""
     from smoothcert.cli.models import load_data, load_models
+    from smoothcert.engine.comparison import Setting
     from smoothcert.engine.run import usable_cores
-    from smoothcert.engine.tuning import Setting
     from smoothcert.smoothing.network import default_batch
 
     data, (classifier, denoiser) = load_data(settings), load_models(settings)
