@@ -145,7 +145,7 @@ def overhead(quick: bool) -> None:
     print("| models | outside the networks | draws a second |")
     print("|---|---|---|")
     for name, case in {
-        "embedded, 1x8x8": (digits(), sc.datasets.load("digits:test[:6]"), 200 if quick else 5_000),
+        "embedded, 1x8x8": (digits(), sc.datasets.load("digits:test[:20]"), 200 if quick else 5_000),
         "a 1.8 M-parameter U-Net at 3x32x32": cifar_size(),
     }.items():
         found = [share_outside_networks(*case) for _ in range(1 if quick else ROUNDS)]
