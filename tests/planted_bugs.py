@@ -31,6 +31,7 @@ COVERAGE = "tests/validity/test_coverage.py"
 STOPPING = "tests/validity/test_stopping.py"
 SEQUENTIAL = "tests/bounds/test_sequential.py"
 COURSES = "tests/certificates"
+BACKENDS, CALIBRATION = "tests/backends", "tests/smoothing/test_calibration.py"
 BUGS = (
     Bug("selection draws used again for estimation", "smoothing/streams.py", "STAGES[segment.stage]]", "1]", f"{COVERAGE} -k fair_coin"),
     Bug("all images share one stream", "smoothing/streams.py", "segment.example, STAGES", "0, STAGES", f"{COVERAGE} -k identical_images"),
@@ -142,6 +143,24 @@ BUGS = (
     Bug("certified count: a false certificate forgotten", "bounds/population.py", "tail_upper(certified - middle, images - middle, alpha) <= delta", "tail_upper(certified - middle + 1, images - middle, alpha) <= delta", "tests/bounds/test_population.py"),
     Bug("certified count: all images are wrong ones", "bounds/population.py", "tail_upper(certified - middle, images - middle, alpha)", "tail_upper(certified - middle, images, alpha)", "tests/bounds/test_population.py"),
     Bug("population: false certificates forgotten", "bounds/population.py", "(share - alpha) / (1.0 - alpha) * (1.0 - 1e-15)", "share", "tests/bounds/test_population.py"),
+    Bug("backends: the witness of what is not finite ignored", "backends/graph.py", "return torch.where(finite, answer, torch.nan)", "return answer", f"{BACKENDS} -k finite"),
+    Bug("backends: sums and means in 8 bits too", "backends/openvino.py", "types=sorted(others)", "types=[]", f"{BACKENDS} -k finite"),
+    Bug("backends: weights stored in half precision", "backends/openvino.py", "compress_to_fp16=False", "compress_to_fp16=True", f"{BACKENDS} -k alike"),
+    Bug("backends: bfloat16 where float32 was asked for", "backends/openvino.py", '"bf16" if numbers == "bf16" or (', '"bf16" if True or (', f"{BACKENDS} -k alike"),
+    Bug("backends: attention in 8 bits loses the image", "backends/onnxruntime.py", "nodes_to_exclude=attention", "nodes_to_exclude=[]", f"{BACKENDS} -k transformer"),
+    Bug("backends: threads share one request", "backends/openvino.py", "threading.local()", 'type("Shared", (), {})()', f"{BACKENDS} -k many_threads"),
+    Bug("backends: calibration images left out of the identity", "backends/convert.py", 'fixed["calibration"] = self.calibration.describe()', "pass", f"{BACKENDS} -k identity"),
+    Bug("backends: a damaged stored model is used", "backends/store.py", "== listed[name] for name in files)", "!= '' for name in files)", f"{BACKENDS} -k damaged"),
+    Bug("backends: names count what the process made before", "backends/openvino.py", 'node.set_friendly_name(f"{place}_{node.get_type_name()}")', "pass", f"{BACKENDS} -k damaged"),
+    Bug("backends: a conversion is believed", "backends/convert.py", "self._compare(plain(images), expected)", "pass", f"{BACKENDS} -k no_graph"),
+    Bug("backends: any sigma goes", "backends/parts.py", "if sigma != self.sigma:", "if False:", f"{BACKENDS} -k refuses_other"),
+    Bug("backends: autocast reaches a converted part", "backends/eager.py", "torch.autocast(device, enabled=False)", "torch.autocast(device, enabled=torch.is_autocast_enabled(device))", f"{BACKENDS} -k autocast"),
+    Bug("backends: half precision changes the original", "backends/eager.py", "_converted(copy.deepcopy(part), ", "_converted(part, ", f"{BACKENDS} -k leaves_the_original"),
+    Bug("backends: resized pixels normalised twice", "backends/graph.py", "dataclasses.replace(whole, mean=(), std=())", "whole", f"{BACKENDS} -k transformer"),
+    Bug("calibration: noise of the certificates", "smoothing/calibration.py", 'index, "calibration", k // distinct', 'index, "estimation", k // distinct', CALIBRATION),
+    Bug("calibration: a slice has its own base classifier", "smoothing/calibration.py", 'while hasattr(whole, "dataset"):', "while False:", CALIBRATION),
+    Bug("calibration: a classifier behind a denoiser sees noise", "smoothing/calibration.py", "return noisy if denoiser is None else", "return noisy if True else", CALIBRATION),
+    Bug("tune: losses of votes are not added", "engine/tuning.py", "sum(1 - one.votes for one in pair)", "max(1 - one.votes for one in pair)", "tests/cli/test_tune.py -k fastest_pair"),
 )  # fmt: skip
 
 

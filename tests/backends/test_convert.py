@@ -138,6 +138,14 @@ class Clamped:
         return clean.clamp(0, 1) + 0 * clean
 
 
+class Clipped(Clamped):
+    """As users write it: in torch a clamp keeps NaN, elsewhere it need not."""
+
+    def __call__(self, noisy: Tensor, sigma: float) -> Tensor:
+        clean: Tensor = self.network(noisy)
+        return clean.clamp(0, 1)
+
+
 def dark_and_bright() -> Tensor:
     """Images 3 and 5 are such, within the range that 8-bit scales allow."""
     images = torch.from_numpy(example(BATCH, SHAPE))
@@ -156,6 +164,14 @@ def test_what_is_not_finite_stays_so_behind_a_clamp(backend: str) -> None:
     part = convert(Clamped(), backend, sigma=SIGMA, shape=SHAPE, batch=BATCH, calibration=seen)
     with torch.inference_mode():
         assert broken_rows(part(dark_and_bright(), SIGMA)) == [3, 5]
+
+
+@pytest.mark.parametrize("backend", GRAPHS)
+def test_nan_is_not_finite_behind_a_plain_clamp_either(backend: str) -> None:
+    seen = Calibration(example(BATCH, SHAPE))
+    part = convert(Clipped(), backend, sigma=SIGMA, shape=SHAPE, batch=BATCH, calibration=seen)
+    assert 3 in broken_rows(Clipped()(dark_and_bright(), SIGMA))
+    assert 3 in broken_rows(part(dark_and_bright(), SIGMA))
 
 
 @pytest.mark.parametrize("backend", ["torch:bf16", *GRAPHS])
