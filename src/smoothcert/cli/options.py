@@ -128,7 +128,7 @@ Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="float32, or bf16-mixed: faster, another base classifier.",
+        help="float32; bf16-mixed: faster, another base classifier; fp16-mixed on a GPU.",
         show_default="float32",
     ),
 ]

@@ -208,7 +208,7 @@ class ExecutionSpec(_Frozen):
     batch: int = Field(ge=2)
     threads: int = Field(ge=1)
     device: str
-    dtype: Literal["float32", "bf16-mixed"] = "float32"
+    dtype: Literal["float32", "bf16-mixed", "fp16-mixed"] = "float32"
     libraries: dict[str, str]
 
 
