@@ -79,10 +79,12 @@ class Votes:
     def __add__(self, other: Votes) -> Votes:
         if not isinstance(other, Votes):
             return NotImplemented
+        if not other.counts or not self.counts:
+            return Votes(self.counts or other.counts, self.nonfinite + other.nonfinite)
         merged = dict(self.counts)
         for label, count in other.counts:
             merged[label] = merged.get(label, 0) + count
-        return Votes.of(merged, self.nonfinite + other.nonfinite)
+        return Votes(tuple(sorted(merged.items())), self.nonfinite + other.nonfinite)
 
     def to_json(self) -> str:
         """Sparse canonical JSON, the form stored in a run file."""

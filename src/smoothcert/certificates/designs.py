@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from smoothcert.certificates.anytime import Anytime
 from smoothcert.certificates.course import Design
@@ -45,6 +46,7 @@ def usual(rule: StopRule, task: str = "certify") -> Usual:
     return Usual(0, 1_000) if task == "predict" and rule.kind == "fixed" else _USUAL[rule.kind]
 
 
+@lru_cache(maxsize=64)  # a design never changes, and its boundaries are computed once
 def design(
     rule: StopRule,
     *,
