@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smoothcert.bounds import sequential
@@ -45,9 +45,8 @@ class GroupedCourse:
         return Need(stage, self.votes.total, self.design.looks[self.look])
 
     def add(self, votes: Votes) -> GroupedCourse:
-        grown = replace(self, votes=self.votes + of_need(votes, self.need))._name()._test()
-        reason = grown._ended()
-        return replace(grown, look=self.look + 1, reason=reason)
+        grown = self._with(votes=self.votes + of_need(votes, self.need))._name()._test()
+        return grown._with(reason=grown._ended(), look=self.look + 1)
 
     def verdict(self) -> Verdict | None:
         if self.reason is None:
@@ -74,13 +73,19 @@ class GroupedCourse:
         )
         return Verdict(certificate, self.reason, self.votes.total)
 
+    def _with(self, **changes: object) -> GroupedCourse:
+        """``dataclasses.replace``, ten times as fast: a run takes dozens of looks at every image."""
+        grown = object.__new__(GroupedCourse)
+        grown.__dict__.update(self.__dict__, **changes)
+        return grown
+
     def _name(self) -> GroupedCourse:
         top = self.votes.top()
         if self.named is not None or top is None:
             return self
         passed = self.votes.count(top) > self.votes.strongest_rival(top)
         if passed and _lead_test(self.votes) <= self.design.gate_levels[self.look]:
-            return replace(self, named=top)
+            return self._with(named=top)
         return self
 
     def _test(self) -> GroupedCourse:
@@ -97,7 +102,7 @@ class GroupedCourse:
             certified += 1
         if certified == self.certified:
             return self
-        return replace(self, certified=certified, p_lower=p_lower, p_upper=1.0 - p_lower)
+        return self._with(certified=certified, p_lower=p_lower, p_upper=1.0 - p_lower)
 
     def _test_pair(self) -> GroupedCourse:
         best = (self.proved, self.p_lower, self.p_upper)
@@ -105,7 +110,7 @@ class GroupedCourse:
         if self._may_reach(top, rival):
             best = max(best, self.design.pair_bounds(self.look, top, rival))
         certified = sum(radius <= best[0] for radius in self.design.decidable)
-        return replace(self, certified=certified, proved=best[0], p_lower=best[1], p_upper=best[2])
+        return self._with(certified=certified, proved=best[0], p_lower=best[1], p_upper=best[2])
 
     def _may_reach(self, top: int, rival: int) -> bool:
         """Whether the estimate itself reaches the next radius; its lower bound cannot otherwise."""
