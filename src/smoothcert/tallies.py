@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from smoothcert.errors import InvalidInput
 
+_COUNTED = 10_000  # classes up to which labels are counted in a table
+
 
 @dataclass(frozen=True)
 class Votes:
@@ -49,10 +51,15 @@ class Votes:
     @classmethod
     def from_labels(cls, labels: npt.ArrayLike) -> Votes:
         """Count labels, where a negative label stands for a non-finite answer."""
-        found, counts = np.unique(np.asarray(labels, dtype=np.int64), return_counts=True)
-        pairs = list(zip(found.tolist(), counts.tolist(), strict=True))
-        nonfinite = sum(count for label, count in pairs if label < 0)
-        return cls(tuple(pair for pair in pairs if pair[0] >= 0), nonfinite)
+        given = np.asarray(labels, dtype=np.int64).reshape(-1)
+        named = given[given >= 0]
+        if named.size and named.max() < _COUNTED:  # several times as fast as sorting, for the usual few draws
+            counts = np.bincount(named)
+            found = np.flatnonzero(counts)
+            counts = counts[found]
+        else:
+            found, counts = np.unique(named, return_counts=True)
+        return cls(tuple(zip(found.tolist(), counts.tolist(), strict=True)), given.size - named.size)
 
     @property
     def total(self) -> int:
