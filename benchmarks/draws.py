@@ -216,7 +216,7 @@ def main() -> None:
     most, seeds = (1_000, 1) if chosen.quick else (None, SEEDS)
     found: list[dict[str, Any]] = []
     for path in _logs(chosen.logs, cohen=not chosen.quick):
-        for one in ASSUMED if chosen.vary and path.suffix == ".tsv" else ASSUMED[:1]:
+        for one in ASSUMED if chosen.vary else ASSUMED[:1]:
             rows = of_log(path, most=most, seeds=seeds, abstained=one["abstained"], rival=one["rival"])
             print(f"\n{rows[0].log}, {rows[0].images:,} images, {one}\n\n{table(rows)}", flush=True)
             found += [asdict(row) | one for row in rows]

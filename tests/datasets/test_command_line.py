@@ -19,7 +19,19 @@ MODEL = (
     "def net(images):\n"
     "    return torch.stack([images.mean((1, 2, 3)), 0.5 + 0 * images.mean((1, 2, 3))], 1).repeat(1, 5)\n"
 )
-SMALL = ["--classifier", "python:mine:net", "--denoiser", "none", "--stop", "fixed", "--n", "40", "--n0", "10", "--quiet"]
+SMALL = [
+    "--classifier",
+    "python:mine:net",
+    "--denoiser",
+    "none",
+    "--stop",
+    "fixed",
+    "--n",
+    "40",
+    "--n0",
+    "10",
+    "--quiet",
+]
 
 
 class Done(NamedTuple):
