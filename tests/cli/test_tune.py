@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.test_commands import smoothcert
 
 from smoothcert.engine.comparison import Measured
 from smoothcert.engine.tuning import _by_speed
@@ -21,19 +20,6 @@ pytest.importorskip("nncf", reason="nncf is not installed")
 DATA = ["--data", "digits:test[:6]", "--sigma", "0.5"]
 RUN = [*DATA, "--stop", "fixed", "--n0", "20", "--n", "300", "--batch", "64", "--quiet"]
 INT8 = ["--denoiser-backend", "openvino:int8", "--classifier-backend", "openvino:int8"]
-
-
-def smoothcert(*words: str, where: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "smoothcert", *words],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == expect, done.stderr[-3000:]
-    return done
 
 
 def tallies(where: Path, run: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import tracemalloc
 from pathlib import Path
@@ -99,19 +100,22 @@ def test_running_again_draws_nothing(tmp_path: Path) -> None:
     assert len(calls) == 5, "only the model check may call the network"
 
 
-def test_an_exception_in_the_model_loses_nothing_finished(tmp_path: Path) -> None:
-    calls = 0
+def broken() -> sc.SmoothedClassifier:
+    """The same model, that fails at its twelfth call: the seventh batch, after the model check."""
+    calls = itertools.count(1)
 
     def failing(module: torch.nn.Module, inputs: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 12:
+        if next(calls) == 12:
             raise MemoryError("the device is full")
 
-    broken = smoothed()
-    broken.network.classifier.register_forward_pre_hook(failing)
+    found = smoothed()
+    found.network.classifier.register_forward_pre_hook(failing)
+    return found
+
+
+def test_an_exception_in_the_model_loses_nothing_finished(tmp_path: Path) -> None:
     with pytest.raises(MemoryError):
-        sc.certify(broken, targets.images(4), tmp_path / "run", **RULE)
+        sc.certify(broken(), targets.images(4), tmp_path / "run", **RULE)
     assert sum(row.draws for row, _ in sc.open_run(tmp_path / "run").tallies()) == 6 * 64
     sc.certify(smoothed(), targets.images(4), tmp_path / "run", **RULE)
     sc.certify(smoothed(), targets.images(4), tmp_path / "whole", **RULE)
@@ -371,18 +375,8 @@ def test_a_stopped_run_is_the_image_alone(tmp_path: Path, rule: str) -> None:
 @pytest.mark.parametrize("rule", ["table", "curve", "anytime"])
 def test_an_exception_under_a_rule_loses_nothing_finished(tmp_path: Path, rule: str) -> None:
     options = RULES[rule] | {"batch": 64, "workers": 1}
-    calls = 0
-
-    def failing(module: torch.nn.Module, inputs: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 12:
-            raise MemoryError("the device is full")
-
-    broken = smoothed()
-    broken.network.classifier.register_forward_pre_hook(failing)
     with pytest.raises(MemoryError):
-        sc.certify(broken, targets.images(9), tmp_path / "run", **options)  # type: ignore[arg-type]
+        sc.certify(broken(), targets.images(9), tmp_path / "run", **options)  # type: ignore[arg-type]
     assert sc.verify(sc.open_run(tmp_path / "run")).passed
     assert sum(row.draws for row, _ in sc.open_run(tmp_path / "run").tallies()) > 200
     for directory in ("run", "whole"):

@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from smoothcert.bounds import split_alpha
 from smoothcert.bounds.sequential import anytime_lower, anytime_upper
-from smoothcert.certificates.course import Need, Verdict, of_need
-from smoothcert.certificates.gaussian import Bound, Certificate, radius_from_lower, radius_from_pair
+from smoothcert.certificates.course import Need, Selecting, Verdict, of_need
+from smoothcert.certificates.gaussian import Certificate, radius_from_lower, radius_from_pair
 from smoothcert.tallies import Votes
 
 _FIRST, _RATIO = 128, 1.5
 
 
 @dataclass(frozen=True)
-class Anytime:
+class Anytime(Selecting):
     """n0 selection draws name the class, then bounds that hold at every number of draws at once.
 
     ``n`` is how far to go now; it is no part of the guarantee and may be raised later.
     """
-
-    n0: int
-    n: int
-    alpha: float
-    bound: Bound
-    sigma: float
-    noise_error: float
-
-    @property
-    def most(self) -> int:
-        return self.n0 + self.n
 
     def looks_at(self, draws: int) -> bool:
         return draws == _look_after(draws - 1)
 
     def begin(self, label: int | None = None) -> AnytimeCourse:
         return AnytimeCourse(self)
-
-    def facts(self) -> dict[str, Any]:
-        return {}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from smoothcert.certificates.gaussian import Certificate, Prediction
+from smoothcert.certificates.gaussian import Bound, Certificate, Prediction
 from smoothcert.errors import InvalidInput
 from smoothcert.tallies import Votes
 
@@ -73,6 +73,32 @@ class Course(Protocol):
     def verdict(self) -> Verdict | None:
         """What is proved; ``None`` while the course is on its way (an anytime course always has one)."""
         ...
+
+
+@dataclass(frozen=True)
+class Selecting:
+    """What designs share whose first n0 draws name the class, so that fresh ones bear the certificate.
+
+    Attributes:
+        n0: selection draws; 0 for a prediction. n: the most draws after them. alpha: error probability.
+        bound: the form, ``one`` or ``pair``. sigma, noise_error: of the noise.
+    """
+
+    n0: int
+    n: int
+    alpha: float
+    bound: Bound
+    sigma: float
+    noise_error: float
+
+    @property
+    def most(self) -> int:
+        """The largest number of draws an image can take."""
+        return self.n0 + self.n
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing to store: the numbers say it all."""
+        return {}
 
 
 class Design(Protocol):

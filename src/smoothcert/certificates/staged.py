@@ -9,30 +9,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 from smoothcert.bounds.sequential import geometric_looks
-from smoothcert.certificates.course import Need, Reason, Verdict, of_need
-from smoothcert.certificates.gaussian import Bound, Certificate, Prediction, certify, predict
+from smoothcert.certificates.course import Need, Reason, Selecting, Verdict, of_need
+from smoothcert.certificates.gaussian import Certificate, Prediction, certify, predict
 from smoothcert.tallies import Votes
 
 _PLAN_FROM, _PLAN_RATIO = 256, 1.1
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Selecting):
     """CERTIFY and PREDICT of Cohen et al. 2019: n0 selection draws, then n that decide (n0 = 0: predict)."""
-
-    n0: int
-    n: int
-    alpha: float
-    bound: Bound
-    sigma: float
-    noise_error: float
-
-    @property
-    def most(self) -> int:
-        return self.n0 + self.n
 
     def second(self, pilot: Votes) -> int:
         """Draws of the last stage."""
@@ -43,9 +31,6 @@ class Fixed:
 
     def begin(self, label: int | None = None) -> StagedCourse:
         return StagedCourse(self)
-
-    def facts(self) -> dict[str, Any]:
-        return {}
 
 
 @dataclass(frozen=True)
