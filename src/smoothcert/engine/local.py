@@ -76,9 +76,8 @@ class Pending:
 
     def _continues(self, last: TallyRow, row: TallyRow) -> bool:
         end = last.first + last.draws
-        return (last.example, last.stage, end) == (row.example, row.stage, row.first) and not self.looks_at(
-            end
-        )
+        same = (last.example, last.stage, end) == (row.example, row.stage, row.first)
+        return same and not self.looks_at(end)
 
 
 def execute(
