@@ -113,6 +113,7 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
 def _heading(data: Any, spec: Any) -> str:
     rule, shape = spec.rule, "x".join(str(k) for k in data.shape)
     draws = f"n0 = {rule.n0:,}, n = {rule.n:,}" if rule.n0 else f"stop = {rule.stop}, n <= {rule.n:,}"
+    draws += ", label-aware" if rule.label_aware else ""
     return (
         f"{data.name}: {len(data)} images {shape}, {len(data.classes)} classes; alpha = {rule.alpha:g}, "
         f"{draws}; {spec.noise.kind} noise (allowance {spec.noise_error():.0e})"

@@ -64,9 +64,13 @@ class Tracker:
         return example not in self._under
 
     def accuracy(self, radius: float) -> float:
-        """Share of the finished images that are correct and certified at ``radius`` (if they have one)."""
+        """Share of the images begun that are correct and certified at ``radius`` (if they have one).
+
+        Those under way count as not certified: what is soon decided finishes first.
+        """
         hits = sum(o.correct if o.radius is None else o.certified_at(radius) for o in self.outcomes)
-        return hits / len(self.outcomes) if self.outcomes else 0.0
+        begun = len(self.outcomes) + len(self._under)
+        return hits / begun if begun else 0.0
 
     def _find(self, example: int) -> Under:
         if example not in self._under:
