@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from smoothcert.bounds.sequential.looks import MOST_DRAWS
 from smoothcert.cli import options
 from smoothcert.cli.options import Settings, settle
 from smoothcert.cli.terminal import say, show
@@ -112,7 +113,8 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
 
 def _heading(data: Any, spec: Any) -> str:
     rule, shape = spec.rule, "x".join(str(k) for k in data.shape)
-    draws = f"n0 = {rule.n0:,}, n = {rule.n:,}" if rule.n0 else f"stop = {rule.stop}, n <= {rule.n:,}"
+    selection = f"n0 = {rule.n0:,}, " if rule.n0 else ""
+    draws = f"{selection}n = {rule.n:,}" if rule.fixed else f"stop = {rule.stop}, {selection}n <= {rule.n:,}"
     draws += ", label-aware" if rule.label_aware else ""
     return (
         f"{data.name}: {len(data)} images {shape}, {len(data.classes)} classes; alpha = {rule.alpha:g}, "
@@ -186,8 +188,13 @@ def _next_steps(settings: Settings) -> None:
         ]
     steps += [
         (f"smoothcert table {settings.out} --best --against carlini2023:cifar10", "in the paper's layout"),
-        (f"{repeat} --n {10 * settings.n} --out {settings.out}-more", "more draws, larger radii"),
+        (
+            f"smoothcert table {settings.out} --draws",
+            "what was decided at each radius, and with how many draws",
+        ),
     ]
+    if 10 * settings.n <= MOST_DRAWS:
+        steps += [(f"{repeat} --n {10 * settings.n} --out {settings.out}-more", "more draws, larger radii")]
     say("\nWhat next:")
     for command, meaning in steps:
         say(f"  # {meaning}\n  {command}")
