@@ -168,6 +168,9 @@ BUGS = (
     Bug("rules: a table is read at another alpha", "runlog/reading.py", '_READABLE = ("fixed", "anytime")', '_READABLE = ("fixed", "anytime", "table", "radius", "curve")', "tests/runlog/test_reading_rules.py"),
     Bug("rules: stored boundaries are not compared", "runlog/verify.py", "if not _same(stored.get(key), derived.get(key))", "if key not in derived", "tests/runlog/test_reading_rules.py"),
     Bug("rules: fixed numbers get another identity", "runlog/specification.py", "return 1 if self.rule.fixed else 2", "return 2", "tests/runlog/test_store.py -k identity"),
+    Bug("betting: stakes added, not averaged", "bounds/bounded_mean.py", "np.exp(gains - top).mean()", "np.exp(gains - top).sum()", "tests/bounds/test_bounded_mean.py"),
+    Bug("betting: bound on the other side of the crossing", "bounds/bounded_mean.py", "    return low\n", "    return high + 1e-4\n", "tests/bounds/test_bounded_mean.py"),
+    Bug("empirical Bernstein at twice alpha", "bounds/bounded_mean.py", "math.log(2.0 / alpha)", "math.log(1.0 / alpha) / 4", "tests/bounds/test_bounded_mean.py"),
 )  # fmt: skip
 
 

@@ -9,13 +9,17 @@ from smoothcert.bounds.binomial import (
     clopper_pearson_upper,
     tail_upper,
 )
+from smoothcert.bounds.bounded_mean import betting_lower, empirical_bernstein_lower, hoeffding_lower
 from smoothcert.bounds.multiplicity import split_alpha
 from smoothcert.bounds.population import population_lower, true_count_lower
 
 __all__ = [
+    "betting_lower",
     "binomial_test",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
+    "empirical_bernstein_lower",
+    "hoeffding_lower",
     "population_lower",
     "split_alpha",
     "tail_upper",
