@@ -23,7 +23,7 @@ from smoothcert.smoothing.streams import Segment
 from smoothcert.tallies import Votes
 
 COMMIT_SECONDS = 1.0  # a kill loses at most this much work, and a run has at most this many rows a second
-_KEPT_IMAGES = 64
+_KEPT_IMAGES = 128  # more than are under way at a time, for all but tiny images
 
 
 @dataclass

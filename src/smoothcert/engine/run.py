@@ -119,9 +119,8 @@ class Job:
         rows = [row for row, _ in open_run(self.directory).tallies()]
         design, labels = self.specification.design(), {row.example: row.label for row in self.rows}
         found = standings(design, rows, labels)
-        under = [example for example in labels if example not in found or found[example].course.need]
-        drawn = sum(row.draws for row in rows if row.example in set(under))
-        return design.most * len(under) - drawn
+        under = {example for example in labels if example not in found or found[example].course.need}
+        return design.most * len(under) - sum(row.draws for row in rows if row.example in under)
 
     def estimate(self) -> Estimate:
         """Time a few batches on a stream that no certificate uses."""
@@ -210,6 +209,7 @@ def prepare(
     spec = specify(smoothed, data, rows, rule, seed=seed, batch=batch, threads=threads, stored=stored)
     if stored is not None and stored.identity() != spec.identity():
         raise another_run(directory, stored, spec)
+    spec.design()  # a rule that can decide nothing is refused before the model is asked
     job = Job(smoothed, data, rows, spec, directory, workers or default_workers(spec.execution))
     with intra_op_threads(spec.execution.threads):
         job.check_model()
