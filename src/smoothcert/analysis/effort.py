@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from smoothcert.analysis import settings
 from smoothcert.analysis.text import TextTable, format_radius
 from smoothcert.certificates.course import REASONS, Reason
+from smoothcert.certificates.rules import LOOKING
 from smoothcert.errors import InvalidInput
 from smoothcert.runlog.results import Outcome, Results
 
 _SELECTION = 100  # draws that Cohen's procedure sets aside to name the class
 _LOOKING = 1.2  # a rule with many looks needs so many more draws at most to prove what a fixed number proves
-_LOOKING_RULES = ("table", "radius", "predict")
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,8 @@ def decision_table(results: Iterable[Results]) -> TextTable:
     """Images proved and not proved at each radius that the runs were to decide."""
     runs = [run for run in results if run.outcomes]
     facts = settings.differing(runs)
-    seen = {
-        reason
-        for run in runs
-        for one in decisions(run)
-        for reason in one.open_
-        if one.radius not in run.out_of_reach
-    }
+    decided = [(run, one) for run in runs for one in decisions(run)]
+    seen = {reason for run, one in decided for reason in one.open_ if one.radius not in run.out_of_reach}
     reasons = [reason for reason in REASONS if reason in seen]
     rows = [
         (
@@ -129,8 +124,7 @@ def decision_table(results: Iterable[Results]) -> TextTable:
             format_radius(one.radius),
             *_counts(one, reasons, reached=one.radius not in run.out_of_reach),
         )
-        for run in runs
-        for one in decisions(run)
+        for run, one in decided
     ]
     meanings = "; ".join(f"{reason}: {REASONS[reason]}" for reason in reasons)
     caption = (
@@ -148,7 +142,7 @@ def _as_strong(results: Results) -> int:
     rule, n = (results.stop or "fixed").partition(":")[0], results.n or 0
     if rule == "fixed":
         return n + (results.n0 or 0)
-    deciding = round(n / _LOOKING) if rule in _LOOKING_RULES else n
+    deciding = round(n / _LOOKING) if rule in LOOKING else n
     return deciding + (0 if rule == "predict" else _SELECTION)
 
 

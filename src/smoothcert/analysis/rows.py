@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from smoothcert.analysis import settings
 from smoothcert.analysis.proportion import Proportion
-from smoothcert.analysis.whole import whole_set
+from smoothcert.analysis.whole import certified_count, whole_set
 from smoothcert.runlog.results import Results
 
 Line = dict[str, str | int | float | bool | None]
@@ -37,8 +37,7 @@ class RunAccuracy:
         def share(radius: float) -> Proportion | None:
             if not run.outcomes or (radius > 0.0 and not settings.certifies(run)):
                 return None
-            hits = (o.certified_at(radius) if radius > 0.0 else o.correct for o in run.outcomes)
-            return Proportion.of(sum(hits), len(run.outcomes), confidence=confidence)
+            return Proportion.of(certified_count(run, radius), len(run.outcomes), confidence=confidence)
 
         return cls(run, share(0.0), radii, tuple(share(radius) for radius in radii))
 

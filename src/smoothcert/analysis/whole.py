@@ -36,6 +36,11 @@ class WholeSet:
     confidence: float
 
 
+def certified_count(results: Results, radius: float) -> int:
+    """Images answered correctly and certified at ``radius``; at 0 an answer without a radius counts too."""
+    return sum(o.certified_at(radius) if radius > 0.0 else o.correct for o in results.outcomes)
+
+
 def whole_set(results: Results, radius: float, *, confidence: float = CONFIDENCE) -> WholeSet:
     """Bounds on the number and on the share of images that are answered correctly within ``radius``.
 
@@ -50,8 +55,7 @@ def whole_set(results: Results, radius: float, *, confidence: float = CONFIDENCE
             "has no finished image or no error probability alpha",
             "Pass a run directory with a finished image",
         )
-    hits = (o.certified_at(radius) if radius > 0.0 else o.correct for o in results.outcomes)
-    certified, images, delta = sum(hits), len(results.outcomes), 1.0 - confidence
+    certified, images, delta = certified_count(results, radius), len(results.outcomes), 1.0 - confidence
     return WholeSet(
         results,
         radius,

@@ -24,14 +24,13 @@ from smoothcert.bounds.discretisation import grid_error
 from smoothcert.bounds.sequential.looks import MOST_DRAWS
 from smoothcert.certificates.course import Design
 from smoothcert.certificates.designs import design, usual
-from smoothcert.certificates.rules import StopRule, parse_stop
+from smoothcert.certificates.rules import LOOKING, StopRule, parse_stop
 from smoothcert.errors import InvalidInput, RunFileError
 
 FORMATS = (1, 2)  # 2: with a stopping rule; runs with fixed numbers of draws are written as ever
 
 
 _SELECTING = ("fixed", "curve", "anytime")
-_GROUPED = ("table", "radius", "predict")
 _SINCE_2 = {"label_aware": False, "ratio": None, "gate": None, "futility": None}
 _ADVICE = {
     "n": "Write for example n=1000 (a plain whole number)",
@@ -125,11 +124,11 @@ class RuleSpec(_Frozen):
                 "certify needs n0 >= 1 selection draws where the number of draws is fixed, planned or open; "
                 "the other rules and predict set none aside (n0 = 0)"
             )
-        if kind in _GROUPED and self.n > MOST_DRAWS:
+        if kind in LOOKING and self.n > MOST_DRAWS:
             raise ValueError(f"exact boundaries stop at n = {MOST_DRAWS:,} draws")
         if self.label_aware and kind not in ("table", "radius"):
             raise ValueError("only 'table' and 'radius' can be label-aware")
-        used = {"ratio": _GROUPED, "gate": _GROUPED, "futility": (*_GROUPED, "curve")}
+        used = {"ratio": LOOKING, "gate": LOOKING, "futility": (*LOOKING, "curve")}
         for name, kinds in used.items():
             if (getattr(self, name) is not None) != (kind in kinds):
                 raise ValueError(f"{name} belongs to the rules {', '.join(kinds)}, and they need it")
