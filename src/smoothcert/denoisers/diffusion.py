@@ -139,11 +139,12 @@ class DiffusionDenoiser:
 
     def _condition(self, sigma: float) -> float:
         """What the network is told at this noise; solved once for each, not for every batch."""
-        if sigma not in self._conditions:
+        found = self._conditions.get(sigma)  # looked up once: another thread may clear them
+        if found is None:
             if len(self._conditions) >= _MOST_CONDITIONS:
                 self._conditions.clear()
-            self._conditions[sigma] = self.schedule.condition(self.schedule.time_of(sigma))
-        return self._conditions[sigma]
+            found = self._conditions[sigma] = self.schedule.condition(self.schedule.time_of(sigma))
+        return found
 
     def _network_dtype(self, z: Tensor) -> torch.dtype:
         if isinstance(self.network, nn.Module):
