@@ -86,6 +86,26 @@ class Draws(Protocol):
         ...
 
 
+class Encoder(Protocol):
+    """Images ``(B, C, H, W)`` in [0, 1] -> features ``(B, k)`` or token features ``(B, T, d)``, of any norm.
+
+    It may have what a ``Classifier`` may have (``describe()``, ``source``, ``weights_sha256``).
+    """
+
+    def __call__(self, images: Tensor, /) -> Tensor: ...
+
+
+class Mapper(Protocol):
+    """Features and the sigma of their noise -> features of the same shape, steadier under that noise.
+
+    ``sigmas`` is the range (lowest, highest) it was trained for; a run at another sigma is refused.
+    """
+
+    @property
+    def sigmas(self) -> tuple[float, float]: ...
+    def __call__(self, features: Tensor, sigma: float, /) -> Tensor: ...
+
+
 class Denoiser(Protocol):
     """Noisy images ``(B, C, H, W)`` (clean in [0, 1] plus N(0, sigma^2)) -> estimates in [0, 1].
 

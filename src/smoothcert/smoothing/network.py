@@ -65,23 +65,31 @@ class Network:
         self, classifier: Any, denoiser: Any | None, sigma: float, device: str, precision: str = "float32"
     ) -> None:
         _check_precision(precision, device)
-        for part in (classifier, denoiser):
-            if part is not None and not callable(part):
-                raise InvalidInput(
-                    f"a model of type {type(part).__name__}",
-                    "it cannot be called on a batch of images",
-                    "Pass a function or torch module taking (B, C, H, W) tensors in [0, 1]",
-                )
+        self._check_parts(classifier, denoiser)
         self.classifier, self.denoiser, self.sigma, self.device = classifier, denoiser, sigma, device
         self.precision = precision
         self.stochastic = bool(getattr(denoiser, "stochastic", False))
         self.lanes = Lanes(device)
         self.settle()
 
+    @staticmethod
+    def _check_parts(*parts: Any) -> None:
+        for part in parts:
+            if part is not None and not callable(part):
+                raise InvalidInput(
+                    f"a model of type {type(part).__name__}",
+                    "it cannot be called on a batch of images",
+                    "Pass a function or torch module taking (B, C, H, W) tensors in [0, 1]",
+                )
+
+    def parts(self) -> tuple[Any, ...]:
+        """What it consists of."""
+        return (self.classifier, self.denoiser)
+
     def settle(self) -> None:
         """Put every torch module into evaluation mode on the device, also one that was trained meanwhile."""
         try:
-            for module in [*modules_of(self.classifier), *modules_of(self.denoiser)]:
+            for module in [module for part in self.parts() for module in modules_of(part)]:
                 module.eval().to(self.device)
                 if self.precision != "float32":
                     channels_last(module)
@@ -138,8 +146,12 @@ class Network:
             with self.lanes.lane():
                 with autocast:
                     clean = self.denoised(self.lanes.sent(host), draws)
-                    answer = self.classifier(clean)
-                return end(_without_broken(_usable(answer, len(noisy)), finite_rows(clean)))
+                    answer = self._answer(clean)
+                return end(_without_broken(answer, finite_rows(clean)))
+
+    def _answer(self, clean: Tensor) -> Tensor:
+        """What is made of denoised images, checked."""
+        return _usable(self.classifier(clean), len(clean))
 
 
 def channels_last(module: Module) -> Module:
