@@ -36,7 +36,7 @@ def main() -> None:
         sys.exit("usage: python benchmarks/rival_shares.py RUN")
     run = open_run(sys.argv[1])
     images = merge(run.checked_tallies()).values()
-    rows = sorted(found for image in images if (found := row(next(iter(image.votes.values())))))
+    rows = sorted(found for image in images if (found := row(next(iter(image.tallies.values())))))
     about = f"{run.specification.data.name}, sigma {run.specification.noise.sigma:g}, n {run.specification.rule.n}"
     text = "[\n" + ",\n".join(json.dumps(values) for values in rows) + "\n]"
     target = Path(__file__).with_name("rival_shares.json")

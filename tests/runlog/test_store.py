@@ -62,7 +62,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert run.specification == specification()
     assert run.identity == specification().identity()
     assert run.examples() == EXAMPLES
-    assert [row.votes.total for row, _ in run.tallies()] == [100, 10] * 3
+    assert [row.tally.total for row, _ in run.tallies()] == [100, 10] * 3
     found = results(run)
     assert found.complete
     assert [o.predicted for o in found.outcomes] == [0, 0, 0]
@@ -142,7 +142,7 @@ def test_merging_does_not_depend_on_how_draws_were_cut(tmp_path: Path) -> None:
     rows = [TallyRow(0, "estimation", first, 10, Votes.of({first: 10}), 0.0) for first in (20, 0, 10)]
     image = merge(rows)[0]
     assert image.ranges == {"estimation": [(0, 30)]}
-    assert image.votes["estimation"] == Votes.of({0: 10, 10: 10, 20: 10})
+    assert image.tallies["estimation"] == Votes.of({0: 10, 10: 10, 20: 10})
 
 
 def test_a_writer_keeps_others_out_and_readers_in(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def test_identical_images_get_different_draws(tmp_path: Path) -> None:
     trials, n = 400, 101
     run_coins(tmp_path / "coins", trials, n, 0.1, "one")
     merged = merge(row for row, _ in sc.open_run(tmp_path / "coins").tallies())
-    heads = np.array([image.votes["estimation"].count(1) for image in merged.values()])
-    picked = np.array([image.votes["selection"].count(1) for image in merged.values()])
+    heads = np.array([image.tallies["estimation"].count(1) for image in merged.values()])
+    picked = np.array([image.tallies["selection"].count(1) for image in merged.values()])
     assert 0.6 * n / 4 < heads.var() < 1.5 * n / 4
     assert abs(np.corrcoef(heads, picked)[0, 1]) < 5 / math.sqrt(trials), (
         "selection and estimation must not share draws"

@@ -20,7 +20,7 @@ from smoothcert.runlog.store import RunWriter, TallyRow
 from smoothcert.smoothing.classifier import SmoothedClassifier
 from smoothcert.smoothing.noise import Noise, Prepared
 from smoothcert.smoothing.streams import Segment
-from smoothcert.tallies import Votes
+from smoothcert.tallies import Votes, merged
 
 COMMIT_SECONDS = 1.0  # a kill loses at most this much work, and a run has at most this many rows a second
 _KEPT_IMAGES = 128  # more than are under way at a time, for all but tiny images
@@ -69,7 +69,7 @@ class Pending:
             last = found[-1] if found else None
             if last and self._continues(last, row):
                 draws, seconds = last.draws + row.draws, last.seconds + row.seconds
-                found[-1] = replace(last, draws=draws, votes=last.votes + row.votes, seconds=seconds)
+                found[-1] = replace(last, draws=draws, tally=merged([last.tally, row.tally]), seconds=seconds)
             else:
                 found.append(row)
         return found

@@ -10,7 +10,7 @@ from smoothcert.runlog.reading import outcome
 from smoothcert.runlog.results import Outcome
 from smoothcert.runlog.standing import Standing
 from smoothcert.runlog.store import TallyRow
-from smoothcert.tallies import Votes
+from smoothcert.tallies import Tally, Votes, merged
 
 
 @dataclass
@@ -18,18 +18,18 @@ class Under:
     """One image under way: its course, and the votes of the draws it needs that came in so far."""
 
     course: Course
-    votes: Votes
+    tally: Tally
     seconds: float
 
     def add(self, row: TallyRow) -> bool:
         """Count a row; true when the needed draws are complete and the course has moved on."""
         need = self.course.need
         assert need is not None, "draws that nobody asked for"
-        self.votes += row.votes
+        self.tally = merged([self.tally, row.tally])
         self.seconds += row.seconds
-        if self.votes.total < need.end - need.first:
+        if self.tally.total < need.end - need.first:
             return False
-        self.course, self.votes = self.course.add(self.votes), Votes()
+        self.course, self.tally = self.course.add(self.tally), Votes()
         return True
 
 
@@ -81,8 +81,8 @@ class Tracker:
         if standing.course.need is None:
             self._finish(example, standing.course, standing.seconds)
         else:
-            votes = sum((row.votes for row in standing.partial), Votes())
-            self._under[example] = Under(standing.course, votes, standing.seconds)
+            tally = merged(row.tally for row in standing.partial)
+            self._under[example] = Under(standing.course, tally, standing.seconds)
 
     def _finish(self, example: int, course: Course, seconds: float) -> None:
         verdict = course.verdict()

@@ -18,23 +18,23 @@ from smoothcert.runlog.results import Outcome, Results
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.standing import counted_twice, standings
 from smoothcert.runlog.store import DATABASE, RunReader, TallyRow, open_run
-from smoothcert.tallies import Votes
+from smoothcert.tallies import Tally, merged
 
 
 @dataclass
 class Progress:
     """The merged draws of one image: tally, ranges covered, and seconds, by stage."""
 
-    votes: dict[str, Votes]
+    tallies: dict[str, Tally]
     ranges: dict[str, list[tuple[int, int]]]
     seconds: float = 0.0
 
 
 def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
     """Add up rows by image and stage; ``RunFileError`` where two rows cover the same draw."""
-    merged: dict[int, Progress] = {}
+    images: dict[int, Progress] = {}
     for row in sorted(rows, key=lambda row: (row.example, row.stage, row.first)):
-        image = merged.setdefault(row.example, Progress({}, {}))
+        image = images.setdefault(row.example, Progress({}, {}))
         ranges = image.ranges.setdefault(row.stage, [])
         if ranges and row.first < ranges[-1][1]:
             raise counted_twice(row)
@@ -42,9 +42,10 @@ def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
             ranges[-1] = (ranges[-1][0], row.first + row.draws)
         else:
             ranges.append((row.first, row.first + row.draws))
-        image.votes[row.stage] = image.votes.get(row.stage, Votes()) + row.votes
+        before = image.tallies.get(row.stage)
+        image.tallies[row.stage] = merged([before, row.tally]) if before else row.tally
         image.seconds += row.seconds
-    return merged
+    return images
 
 
 def outcome(example: int, label: int, verdict: Verdict, seconds: float) -> Outcome:
@@ -167,6 +168,8 @@ def tally_digest(run: RunReader) -> str:
     """SHA-256 of the merged tallies: equal for two runs exactly when every count is equal."""
     whole = hashlib.sha256()
     for example, image in sorted(merge(row for row, _ in run.tallies()).items()):
-        for stage in sorted(image.votes):
-            whole.update(f"{example} {stage} {image.ranges[stage]} {image.votes[stage].to_json()}\n".encode())
+        for stage in sorted(image.tallies):
+            whole.update(
+                f"{example} {stage} {image.ranges[stage]} {image.tallies[stage].to_json()}\n".encode()
+            )
     return whole.hexdigest()

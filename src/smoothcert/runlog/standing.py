@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from smoothcert.certificates.course import Course, Design, Need
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.store import TallyRow
-from smoothcert.tallies import Votes
+from smoothcert.tallies import merged
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Standing:
         need = self.course.need
         if need is None or grown.draws < need.end - need.first:
             return grown
-        votes = sum((row.votes for row in partial), Votes())
-        return replace(grown, course=self.course.add(votes), partial=())
+        tally = merged(row.tally for row in partial)
+        return replace(grown, course=self.course.add(tally), partial=())
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import Any
 from smoothcert.errors import RunFileError, SpecificationMismatch
 from smoothcert.runlog.lock import RunLock
 from smoothcert.runlog.specification import Specification
-from smoothcert.tallies import Votes
+from smoothcert.tallies import Tally, tally_from_json
 
 DATABASE = "run.db"
 _APPLICATION = 0x534D4354  # "SMCT": tells our files from other SQLite databases
@@ -50,12 +50,12 @@ class TallyRow:
     stage: str
     first: int
     draws: int
-    votes: Votes
+    tally: Tally
     seconds: float
 
     def digest(self, identity: str) -> str:
         """Hash of the row within its run: an edited or foreign row does not match."""
-        text = f"{identity}|{self.example}|{self.stage}|{self.first}|{self.draws}|{self.votes.to_json()}"
+        text = f"{identity}|{self.example}|{self.stage}|{self.first}|{self.draws}|{self.tally.to_json()}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -100,8 +100,8 @@ class RunReader:
         with sqlite_errors(self.directory):
             for example, stage, first, draws, counts, seconds, digest in self._connection.execute(query):
                 try:
-                    votes = Votes.from_json(str(counts))
-                    row = TallyRow(int(example), str(stage), int(first), int(draws), votes, float(seconds))
+                    tally = tally_from_json(str(counts))
+                    row = TallyRow(int(example), str(stage), int(first), int(draws), tally, float(seconds))
                 except ValueError as error:
                     raise _edited(
                         self.directory, f"a row of example {example} is unreadable: {error}"
@@ -115,7 +115,7 @@ class RunReader:
         if data_hash(self.examples()) != self.specification.data.sha256:
             raise _edited(self.directory, "the list of images does not match its hash")
         for row, digest in self.tallies():
-            if digest != row.digest(self.identity) or row.votes.total != row.draws:
+            if digest != row.digest(self.identity) or row.tally.total != row.draws:
                 raise _edited(self.directory, f"a row of example {row.example} does not match its hash")
             yield row
 
@@ -141,7 +141,7 @@ class RunWriter(RunReader):
     def append(self, rows: Sequence[TallyRow]) -> None:
         """Commit finished rows, all or none."""
         values = [
-            (r.example, r.stage, r.first, r.draws, r.votes.to_json(), r.seconds, r.digest(self.identity))
+            (r.example, r.stage, r.first, r.draws, r.tally.to_json(), r.seconds, r.digest(self.identity))
             for r in rows
         ]
         with sqlite_errors(self.directory), self._connection:

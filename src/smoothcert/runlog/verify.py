@@ -144,7 +144,7 @@ def _rows(run: RunReader) -> tuple[bool, str]:
     count, wrong = 0, 0
     for row, digest in run.tallies():
         count += 1
-        wrong += digest != row.digest(run.identity) or row.votes.total != row.draws
+        wrong += digest != row.digest(run.identity) or row.tally.total != row.draws
     return wrong == 0, f"{count} rows, {wrong} with a wrong hash or count"
 
 
@@ -188,7 +188,7 @@ def _draws(run: RunReader) -> tuple[bool, str]:
 
 def _classes(run: RunReader) -> tuple[bool, str]:
     bad = [row.example for row in run.examples() if row.label < 0]
-    nonfinite = sum(row.votes.nonfinite for row, _ in run.tallies())
+    nonfinite = sum(row.tally.nonfinite for row, _ in run.tallies())
     return not bad, f"{nonfinite} draws with a non-finite answer, counted against the certificates"
 
 
