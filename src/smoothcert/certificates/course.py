@@ -66,8 +66,8 @@ class Course(Protocol):
         """The draws to make next; ``None`` when the verdict is final."""
         ...
 
-    def add(self, votes: Votes) -> Course:
-        """The course after the needed draws answered ``votes``."""
+    def add(self, tally: Any, /) -> Course:
+        """The course after the needed draws answered this, counted as the design counts."""
         ...
 
     def verdict(self) -> Verdict | None:
