@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import smoothcert as sc
-from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.classifiers.pretrained import PretrainedClassifier
 from smoothcert.datasets import ArrayDataset
 from smoothcert.denoisers import DiffusionDenoiser
 from smoothcert.denoisers.openai_layout import Layout
 from smoothcert.denoisers.takes import Takes
 from smoothcert.diffusion.schedule import beta_schedule
+from smoothcert.networks.preprocessing import Preprocessing
 from smoothcert.protocols import Dataset
 
 

@@ -20,10 +20,10 @@ from smoothcert.backends import Calibration, convert
 from smoothcert.backends.graph import example
 from smoothcert.backends.identity import weights_of
 from smoothcert.classifiers import PretrainedClassifier
-from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.denoisers import CallableDenoiser
 from smoothcert.engine.specify import component
 from smoothcert.errors import InvalidInput, MissingExtra, ModelOutputError, UnknownName
+from smoothcert.networks.preprocessing import Preprocessing
 from smoothcert.smoothing.calibration import calibration
 from smoothcert.smoothing.network import intra_op_threads
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from smoothcert import certify
 from smoothcert.classifiers import CallableClassifier, PretrainedClassifier
 from smoothcert.classifiers.labels import Reordered, match
-from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.datasets import ArrayDataset
 from smoothcert.errors import InvalidInput
+from smoothcert.networks.preprocessing import Preprocessing
 from smoothcert.runlog.store import stored_specification
 from smoothcert.smoothing import SmoothedClassifier
 

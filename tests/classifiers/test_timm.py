@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from tests.torchvision_operators import import_torchvision
 
 from smoothcert.classifiers import PretrainedClassifier, load
-from smoothcert.classifiers.timm import from_config
 from smoothcert.errors import CheckpointError, InvalidInput, MissingExtra, UnknownName
+from smoothcert.networks.timm import from_config
 from smoothcert.smoothing import SmoothedClassifier
 
 

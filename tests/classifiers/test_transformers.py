@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from smoothcert.classifiers import PretrainedClassifier, load
-from smoothcert.classifiers.transformers import from_processor
 from smoothcert.errors import CheckpointError, InvalidInput, MissingExtra, UnknownName
+from smoothcert.networks.transformers import from_processor
 
 hf = pytest.importorskip("transformers", reason="transformers is not installed")
 

@@ -162,8 +162,8 @@ def test_on_cuda_many_threads_get_the_answers_of_one(precision: str) -> None:
 def test_on_cuda_nothing_waits_inside_a_batch() -> None:
     """Denoiser, preprocessing, classifier and the check for finite numbers only queue work."""
     from smoothcert.classifiers.labels import Reordered
-    from smoothcert.classifiers.preprocessing import Preprocessing
     from smoothcert.classifiers.pretrained import PretrainedClassifier
+    from smoothcert.networks.preprocessing import Preprocessing
 
     head = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
     prepared = Preprocessing((0.5,), (0.25,), size=(16, 16), channels=1)

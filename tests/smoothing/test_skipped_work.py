@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from smoothcert.classifiers.labels import Reordered
-from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.classifiers.pretrained import PretrainedClassifier
 from smoothcert.denoisers import DiffusionDenoiser
 from smoothcert.diffusion.samplers import Ddim
 from smoothcert.diffusion.schedule import Schedule, TableSchedule, beta_schedule
+from smoothcert.networks.preprocessing import Preprocessing
 
 
 def told_times(denoiser: DiffusionDenoiser, sigma: float) -> list[float]:

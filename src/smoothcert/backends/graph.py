@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from smoothcert.backends.identity import modules_of
-from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.classifiers.pretrained import PretrainedClassifier
+from smoothcert.networks.preprocessing import Preprocessing
 
 
 class Graph(nn.Module):

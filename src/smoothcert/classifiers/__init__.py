@@ -1,6 +1,6 @@
 """Classifiers: images ``(B, C, H, W)`` in [0, 1] to scores ``(B, classes)`` or labels ``(B,)``.
 
-One file per kind. May import protocols, checkpoints and errors; draws no noise and knows no sigma.
+One file per kind. May import networks, protocols, checkpoints and errors; draws no noise and knows no sigma.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from smoothcert import checkpoints
-from smoothcert.classifiers import convnet, http, onnx, plain, timm, torchvision, transformers
-from smoothcert.classifiers import options as options_of
+from smoothcert.classifiers import http, onnx, plain, timm, torchvision, transformers
 from smoothcert.classifiers.blackbox import BlackBoxClassifier
 from smoothcert.classifiers.callable import CallableClassifier
-from smoothcert.classifiers.convnet import ConvNet, ConvNetConfig
 from smoothcert.classifiers.http import HttpClassifier
 from smoothcert.classifiers.onnx import OnnxClassifier
 from smoothcert.classifiers.pretrained import PretrainedClassifier
 from smoothcert.errors import InvalidInput, UnknownName
+from smoothcert.networks import convnet
+from smoothcert.networks import options as options_of
+from smoothcert.networks.convnet import ConvNet, ConvNetConfig
 from smoothcert.protocols import Classifier, named
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "HttpClassifier",
     "OnnxClassifier",
     "PretrainedClassifier",
+    "convnet",
     "load",
+    "plain",
 ]
 
 _EMBEDDED = {"digits": "digits-classifier"}

@@ -20,10 +20,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from torch import Tensor
 
-from smoothcert.classifiers import options as opt
 from smoothcert.classifiers.blackbox import Pictures, numbered, pictures
 from smoothcert.classifiers.requests import Endpoint
 from smoothcert.errors import InvalidInput, ModelOutputError
+from smoothcert.networks import options as opt
 
 PREFIXES = ("http://", "https://")
 OPTIONS = ("classes", "key", "header", "rate", "retries", "timeout", "images", "concurrency")

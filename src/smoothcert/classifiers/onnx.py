@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from smoothcert.checkpoints import sha256
-from smoothcert.classifiers import options as opt
 from smoothcert.classifiers.callable import checked
-from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.errors import CheckpointError, InvalidInput, MissingExtra
+from smoothcert.networks import options as opt
+from smoothcert.networks.preprocessing import Preprocessing
 
 PREFIX = "onnx:"
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}

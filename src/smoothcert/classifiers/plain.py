@@ -1,59 +1,19 @@
-"""Plain state dicts: weights without a word about themselves, for an architecture that the user names.
-
-``resnet56:PATH?mean=0.485,0.456,0.406&std=0.229,0.224,0.225`` names the architecture, the file and the
-normalisation of its training; a ``config.json`` or ``card.toml`` beside the file may say the last instead. A
-directory written by ``save`` holds everything. To add an architecture, add a line to ``ARCHITECTURES``.
-"""
+"""Plain state dicts as classifiers: ``resnet56:PATH?mean=...&std=...``, read by ``networks.plain``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
-from smoothcert.checkpoints import (
-    CARD,
-    load_safetensors,
-    load_state,
-    read_card,
-    read_config,
-    read_toml,
-    sha256,
-)
-from smoothcert.classifiers import options as opt
-from smoothcert.classifiers import resnet
-from smoothcert.classifiers.preprocessing import Preprocessing
-from smoothcert.classifiers.pretrained import PretrainedClassifier, fill
-from smoothcert.errors import CheckpointError, InvalidInput, UnknownName
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """How to make a network from nothing but a name.
-
-    Attributes:
-        new: (classes=, channels=) -> the network with fresh weights.
-        for_state: a state dict -> the network that it fits; ``KeyError`` where it fits none.
-        image_size: ``(H, W)`` that it is made for.
-    """
-
-    new: Callable[..., nn.Module]
-    for_state: Callable[[Mapping[str, Tensor]], nn.Module]
-    image_size: tuple[int, int]
-
-
-ARCHITECTURES: Mapping[str, Architecture] = {
-    f"resnet{depth}": Architecture(
-        partial(resnet.ResNet, depth), partial(resnet.for_state, depth), image_size=(32, 32)
-    )
-    for depth in resnet.DEPTHS
-}
+from smoothcert.classifiers.pretrained import PretrainedClassifier
+from smoothcert.errors import InvalidInput
+from smoothcert.networks import plain
+from smoothcert.networks.plain import ARCHITECTURES as ARCHITECTURES
+from smoothcert.networks.plain import WEIGHTS, Plain
+from smoothcert.networks.preprocessing import Preprocessing
 
 
 def build(
@@ -69,7 +29,7 @@ def build(
     Raises:
         UnknownName: no such architecture. InvalidInput: numbers that fit no network.
     """
-    kind = _architecture(architecture)
+    kind = plain.architecture(architecture)
     network = kind.new(classes=len(classes), channels=len(mean))
     preprocessing = Preprocessing(tuple(mean), tuple(std), channels=len(mean), expects=kind.image_size)
     return PretrainedClassifier(
@@ -84,26 +44,20 @@ def load(name: str) -> PretrainedClassifier:
         InvalidInput: nothing says how images were normalised.
         CheckpointError: weights that cannot be read, or are of another architecture.
     """
-    bare, options = opt.split(name)
-    architecture, _, path = bare.partition(":")
-    kind, state = _architecture(architecture), load_state(path)
+    return _classifier(plain.load(name))
+
+
+def load_directory(directory: str | Path) -> PretrainedClassifier:
+    """Read what ``save`` wrote; where it has a card, its files must match the card.
+
+    Raises:
+        CheckpointError: missing or corrupt files, or files that differ from the card.
+    """
+    found = plain.load_directory(directory)
     try:
-        network = fill(kind.for_state(state), state, bare)
-    except KeyError as error:
-        why = f"the weights are not of this architecture (no {error})"
-        raise CheckpointError(f"classifier {bare!r}", why, "Name the one they were saved from") from error
-    beside = _beside(Path(path))
-    if "mean" not in options and "mean" not in beside:
-        raise _untold(bare)
-    count, channels = _shape(network)
-    told: dict[str, Any] = {}
-    if "mean" not in options:
-        told = {key: _numbers(beside.get(key), path) for key in ("mean", "std")}
-    base = Preprocessing(**told, channels=channels, expects=kind.image_size)
-    names = opt.classes(options, beside.get("classes"))
-    return PretrainedClassifier(
-        network, opt.preprocessing(options, base), kind=architecture, class_count=count, classes=names
-    )
+        return _classifier(found, str(directory))
+    except InvalidInput as error:
+        raise plain.misdescribed(Path(directory), error) from error
 
 
 def save(classifier: PretrainedClassifier, directory: str | Path) -> None:
@@ -124,86 +78,15 @@ def save(classifier: PretrainedClassifier, directory: str | Path) -> None:
     }
     (root / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     state = classifier.network.state_dict()
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}, root / _WEIGHTS)
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}, root / WEIGHTS)
 
 
-def load_directory(directory: str | Path) -> PretrainedClassifier:
-    """Read what ``save`` wrote; where it has a card, its files must match the card.
-
-    Raises:
-        CheckpointError: missing or corrupt files, or files that differ from the card.
-    """
-    root = Path(directory)
-    if (root / CARD).exists():
-        read_card(root)
-    config, state = read_config(root / "config.json"), load_safetensors(root / _WEIGHTS)
-    try:
-        kind = str(config["architecture"])
-        network = fill(ARCHITECTURES[kind].for_state(state), state, str(root))
-        preprocessing = Preprocessing.from_plain(config["preprocessing"])
-        names = config.get("classes")
-        return PretrainedClassifier(
-            network,
-            preprocessing,
-            kind=kind,
-            class_count=_shape(network)[0],
-            classes=tuple(names) if names else None,
-            source=str(directory),
-        )
-    except (KeyError, TypeError, AttributeError, InvalidInput) as error:
-        why = f"its config.json does not describe a network ({error})"
-        raise CheckpointError(f"classifier {str(root)!r}", why, "Save it again") from error
-
-
-_WEIGHTS = "model.safetensors"
-
-
-def _architecture(name: str) -> Architecture:
-    if name not in ARCHITECTURES:
-        raise UnknownName.among("architecture", name, ARCHITECTURES)
-    return ARCHITECTURES[name]
-
-
-def _shape(network: nn.Module) -> tuple[int, int]:
-    """Number of scores and of channels, from the last and the first weights."""
-    weights = [part for part in network.parameters() if part.ndim > 1]
-    return len(weights[-1]), weights[0].shape[1]
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """What ``config.json`` or ``card.toml`` beside a file say of it, at the top or below preprocessing."""
-    found: dict[str, Any] = {}
-    card = path.with_name(CARD)
-    if card.is_file():
-        found |= _card(card, path)
-    if path.with_name("config.json").is_file():
-        found |= read_config(path.with_name("config.json"))
-    inner = found.get("preprocessing")
-    return found | (inner if isinstance(inner, dict) else {})
-
-
-def _card(card: Path, weights: Path) -> dict[str, Any]:
-    content = read_toml(card)
-    promised = content.get("sha256")
-    expected = promised.get(weights.name) if isinstance(promised, dict) else None
-    if expected is not None and expected != sha256(weights):
-        why = "it is not the file whose SHA-256 the card beside it promises"
-        raise CheckpointError(f"weights {str(weights)!r}", why, "Fetch them again, or correct the card")
-    return content
-
-
-def _numbers(value: Any, path: str) -> tuple[float, ...]:
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
-        found = f"mean and std beside {path!r}"
-        raise CheckpointError(found, f"{value!r} is no list of numbers", "Write for instance [0.5, 0.5, 0.5]")
-    return tuple(float(one) for one in values)
-
-
-def _untold(name: str) -> InvalidInput:
-    why = "weights alone do not say how images were normalised, and a guess would certify another model"
-    instead = (
-        f"Write '{name}?mean=0.485,0.456,0.406&std=0.229,0.224,0.225' with the numbers of its training "
-        "(mean=0&std=1 for none), or say mean and std in a config.json beside the file"
+def _classifier(found: Plain, source: str | None = None) -> PretrainedClassifier:
+    return PretrainedClassifier(
+        found.network,
+        found.preprocessing,
+        kind=found.architecture,
+        class_count=found.class_count,
+        classes=found.classes,
+        source=source,
     )
-    return InvalidInput(f"classifier {name!r}", why, instead)

@@ -1,26 +1,14 @@
-"""Image classifiers of the timm library: ``timm:NAME``, or ``timm:NAME@PATH`` with weights of your own.
-
-Size, crop, interpolation, mean and std come from the model's pretrained configuration and are compared with
-the transform that timm itself makes of it, before anything else is done.
-"""
+"""Image classifiers of the timm library: ``timm:NAME``, or ``timm:NAME@PATH`` with weights of your own."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from smoothcert.checkpoints import load_state
 from smoothcert.classifiers import labels
-from smoothcert.classifiers import options as opt
-from smoothcert.classifiers.preprocessing import INTERPOLATIONS, Preprocessing, confirm
-from smoothcert.classifiers.pretrained import PretrainedClassifier, fill
-from smoothcert.errors import CheckpointError, InvalidInput, MissingExtra, UnknownName
-
-PREFIX = "timm:"
+from smoothcert.classifiers.pretrained import PretrainedClassifier
+from smoothcert.networks import options as opt
+from smoothcert.networks import timm as reading
+from smoothcert.networks.timm import PREFIX as PREFIX
 
 
 def load(name: str) -> PretrainedClassifier:
@@ -35,11 +23,9 @@ def load(name: str) -> PretrainedClassifier:
     bare, options = opt.split(name, (*opt.COMMON, "checkpoint"))
     model, _, path = bare.removeprefix(PREFIX).partition("@")
     path = options.get("checkpoint", path)
-    timm = _library()
-    network = _with_weights(timm, model, path, bare) if path else _pretrained(timm, model, bare)
-    resolved = timm.data.resolve_model_data_config(network)
-    own = from_config(resolved)
-    confirm(own, timm.data.create_transform(**resolved, is_training=False), bare)
+    timm = reading.library("a timm classifier")
+    network = reading.network(timm, model, path, bare)
+    own = reading.preprocessing(timm, network, bare)
     return PretrainedClassifier(
         network.float().eval().requires_grad_(False),
         opt.preprocessing(options, own),
@@ -48,100 +34,6 @@ def load(name: str) -> PretrainedClassifier:
         classes=opt.classes(options, None if path else _names(timm, network)),
         settings={"architecture": model},
     )
-
-
-def from_config(config: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing that a data configuration of timm (``resolve_model_data_config``) means.
-
-    Raises:
-        InvalidInput: a crop mode or a filter that smoothcert does not know.
-    """
-    channels, height, width = config["input_size"]
-    interpolation, mode = config.get("interpolation", "bilinear"), config.get("crop_mode") or "center"
-    square = height == width  # else timm's centre crop keeps the ratio in a way of its own
-    if interpolation not in INTERPOLATIONS or not (mode == "squash" or (mode == "center" and square)):
-        found = f"timm preprocessing {height}x{width}, interpolation={interpolation}, crop_mode={mode}"
-        raise InvalidInput(found, "smoothcert does not know it", "Wrap the model in a function")
-    share = float(config.get("crop_pct") or 1.0)
-    larger = math.floor(height / share), math.floor(width / share)
-    return Preprocessing(
-        mean=_floats(config["mean"]),
-        std=_floats(config["std"]),
-        size=larger if mode == "squash" else larger[0],
-        interpolation=interpolation,
-        crop=(height, width),
-        centre="round",
-        channels=channels,
-    )
-
-
-def _floats(values: Any) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
-
-
-def _library() -> Any:
-    try:
-        import timm
-        import timm.data
-    except (ImportError, RuntimeError) as error:  # a torchvision of another torch fails as RuntimeError
-        raise MissingExtra.install("timm with a working torchvision", "timm", "a timm classifier") from error
-    return timm
-
-
-def _check_name(timm: Any, model: str) -> None:
-    architecture = model.partition(".")[0]
-    if ":" not in model and not timm.is_model(architecture):  # hf-hub:... is no architecture
-        raise UnknownName.among("timm model", architecture, _near(timm, architecture))
-
-
-def _near(timm: Any, architecture: str) -> list[str]:
-    """The names worth listing: timm has more than a thousand."""
-    import difflib
-
-    return difflib.get_close_matches(architecture, timm.list_models(), n=8, cutoff=0.4)
-
-
-def _pretrained(timm: Any, model: str, name: str) -> Any:
-    _check_name(timm, model)
-    try:
-        return timm.create_model(model, pretrained=True)
-    except Exception as error:  # the hub client, the file formats and timm each raise their own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        why = f"timm cannot read its weights ({type(error).__name__}: {first})"
-        instead = "Check the name and the connection, or give weights: timm:NAME@PATH"
-        raise CheckpointError(f"classifier {name!r}", why, instead) from error
-
-
-def _with_weights(timm: Any, model: str, path: str, name: str) -> Any:
-    """The architecture with as many classes as a local file has."""
-    _check_name(timm, model)
-    state = load_state(Path(path))
-    network = timm.create_model(model, pretrained=False)
-    count, channels = _heads(network, state), _channels(network, state)
-    if (count, channels) != (network.num_classes, None):
-        sizes = {"num_classes": count} | ({"in_chans": channels} if channels else {})
-        network = timm.create_model(model, pretrained=False, **sizes)
-    return fill(network, state, name)
-
-
-def _heads(network: Any, state: Mapping[str, Tensor]) -> int:
-    """How many classes the last layer of a file has."""
-    head = network.pretrained_cfg.get("classifier") or "classifier"
-    for prefix in (head,) if isinstance(head, str) else head:
-        for tensor in (state.get(f"{prefix}.bias"), state.get(f"{prefix}.weight")):
-            if tensor is not None:
-                return len(tensor)
-    return int(network.num_classes)
-
-
-def _channels(network: Any, state: Mapping[str, Tensor]) -> int | None:
-    """How many channels the first layer of a file takes, where that differs from the architecture's own."""
-    first = network.pretrained_cfg.get("first_conv")
-    key = f"{first}.weight" if isinstance(first, str) else ""
-    own = network.state_dict().get(key)
-    if own is None or key not in state or own.shape[1] == state[key].shape[1]:
-        return None
-    return int(state[key].shape[1])
 
 
 def _names(timm: Any, network: Any) -> tuple[str, ...] | None:

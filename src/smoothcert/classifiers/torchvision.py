@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from smoothcert.checkpoints import load_state
-from smoothcert.classifiers import options as opt
-from smoothcert.classifiers.preprocessing import Preprocessing, confirm
-from smoothcert.classifiers.pretrained import PretrainedClassifier, fill
+from smoothcert.classifiers.pretrained import PretrainedClassifier
 from smoothcert.errors import CheckpointError, MissingExtra, UnknownName
+from smoothcert.networks import options as opt
+from smoothcert.networks.preprocessing import Preprocessing, confirm
+from smoothcert.networks.weights import fill
 
 PREFIX = "torchvision:"
 _REMAPS = ("googlenet", "inception_v3")  # built for the pretrained weights, they renormalise their input

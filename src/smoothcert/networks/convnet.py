@@ -80,9 +80,14 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores for a batch; the images are centred here, so callers keep to the scale [0, 1]."""
-        self.check(tuple(images.shape[1:]))
-        scores: Tensor = self.head(self.dropout(self.features(images - 0.5).flatten(1)))
+        scores: Tensor = self.head(self.dropout(self.embed(images)))
         return scores
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features ``(B, k)`` of images in [0, 1]: what the last layer makes scores of."""
+        self.check(tuple(images.shape[1:]))
+        found: Tensor = self.features(images - 0.5).flatten(1)
+        return found
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Refuse images of another shape than the network's; ``InvalidInput``."""

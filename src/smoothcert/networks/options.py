@@ -1,4 +1,4 @@
-"""What a user adds to a classifier's name: ``NAME?mean=0.5,0.5,0.5&std=0.2,0.2,0.2&classes=cat,dog``.
+"""What a user adds to a model's name: ``NAME?mean=0.5,0.5,0.5&std=0.2,0.2,0.2&classes=cat,dog``.
 
 Values are separated by commas; what a value must contain of ``,``, ``&``, ``%`` is written ``%2C``, ``%26``,
 ``%25``, as in web addresses.
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from smoothcert.classifiers.preprocessing import Preprocessing
 from smoothcert.errors import InvalidInput, UnknownName
+from smoothcert.networks.preprocessing import Preprocessing
 
 PREPROCESSING = ("mean", "std", "size", "crop", "interpolation", "order", "grey")
 COMMON = (*PREPROCESSING, "classes")
@@ -24,11 +24,11 @@ def split(name: str, allowed: Iterable[str] = COMMON) -> tuple[str, dict[str, st
     """A name and its options, as texts: ``"a?size=8"`` -> ``("a", {"size": "8"})``.
 
     Raises:
-        UnknownName: an option that this kind of classifier does not have.
+        UnknownName: an option that this kind of model does not have.
         InvalidInput: not of the form ``option=value``, or given twice.
     """
     bare, _, query = name.partition("?")
-    return bare, parse(query, allowed, f"classifier {name!r}")
+    return bare, parse(query, allowed, f"model {name!r}")
 
 
 def parse(query: str, allowed: Iterable[str], given: str) -> dict[str, str]:
@@ -40,7 +40,7 @@ def parse(query: str, allowed: Iterable[str], given: str) -> dict[str, str]:
             why = f"the part {part!r} after the question mark is no option, or says it twice"
             raise InvalidInput(given, why, "Write NAME?option=value&option=value")
         if key not in set(allowed):
-            raise UnknownName.among("classifier option", key, allowed)
+            raise UnknownName.among("option", key, allowed)
         found[key] = value
     return found
 

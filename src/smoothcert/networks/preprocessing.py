@@ -1,6 +1,6 @@
 """What stands between images in [0, 1] and a network: resize, crop, channel order, normalisation.
 
-All of it happens after the noise and after the denoiser, inside the classifier, on float tensors: nothing is
+All of it happens after the noise and after the denoiser, inside the model, on float tensors: nothing is
 rounded to 8 bits and nothing is clipped, so on clean 8-bit images it agrees with a model's own processor
 (Pillow) up to Pillow's rounding, and on noisy ones it is the same function continued.
 """
@@ -109,14 +109,14 @@ class Preprocessing:
             raise InvalidInput(given, "images are (C, H, W), in batches", "Reshape them")
         repeats = shape[0] == 1 and self.grey == "repeat"
         if shape[0] != self.channels and not repeats:
-            why = f"this classifier takes {self.channels} channel{'s' * (self.channels > 1)}"
-            instead = "Choose a classifier for such images"
+            why = f"this network takes {self.channels} channel{'s' * (self.channels > 1)}"
+            instead = "Choose a model for such images"
             if shape[0] == 1:
                 instead = "Add ?grey=repeat to its name (&grey=repeat) to show it three equal channels"
             raise InvalidInput(given, why, instead)
         if self.size is None and self.expects is not None and shape[1:] != self.expects:
             wanted = "x".join(map(str, self.expects))
-            why = f"this classifier was made for {wanted} pixels and resizes nothing by itself"
+            why = f"this network was made for {wanted} pixels and resizes nothing by itself"
             raise InvalidInput(given, why, f"Add ?size={wanted} (&size={wanted}) to its name to resize them")
 
     def result(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -192,7 +192,7 @@ def confirm(ours: Preprocessing, theirs: Callable[[Any], Tensor], name: str) -> 
             gap = f"by up to {255 * worst:.3g} grey levels" if same_shape else "in size"
             why = f"its own processor differs {gap} from {ours.describe()} on a {height}x{width} image"
             instead = "Wrap the model in a function with its preprocessing and load python:module:function"
-            raise CheckpointError(f"preprocessing of classifier {name!r}", why, instead)
+            raise CheckpointError(f"preprocessing of model {name!r}", why, instead)
 
 
 def _probes() -> list[tuple[Any, float]]:

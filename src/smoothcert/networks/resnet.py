@@ -20,7 +20,7 @@ DEPTHS = (20, 32, 44, 56, 110)
 class ResNet(nn.Module):
     """Normalised images ``(B, C, H, W)`` -> scores ``(B, classes)``: the network alone.
 
-    ``plain.build("resnet20", ...)`` puts the preprocessing in front and makes a classifier of it.
+    ``classifiers.plain.build("resnet20", ...)`` puts the preprocessing in front and makes a classifier of it.
 
     Args:
         depth: weighted layers, 6k + 2: 20, 32, 44, 56, 110, ...
@@ -47,10 +47,14 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores for a batch of normalised images."""
-        features = functional.relu(self.bn1(self.conv1(images)))
-        features = self.layer3(self.layer2(self.layer1(features)))
-        scores: Tensor = self.linear(features.mean(dim=(2, 3)))
+        scores: Tensor = self.linear(self.embed(images))
         return scores
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features ``(B, 64)``: what the last layer makes scores of."""
+        features = functional.relu(self.bn1(self.conv1(images)))
+        means: Tensor = self.layer3(self.layer2(self.layer1(features))).mean(dim=(2, 3))
+        return means
 
 
 class Block(nn.Module):

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from smoothcert.classifiers import PretrainedClassifier
-from smoothcert.classifiers.preprocessing import TOLERANCE, Preprocessing, confirm
 from smoothcert.errors import CheckpointError, InvalidInput
+from smoothcert.networks.preprocessing import TOLERANCE, Preprocessing, confirm
 from smoothcert.smoothing import SmoothedClassifier
 
 FILTERS = {
