@@ -1,8 +1,9 @@
-"""The only room that draws noise, and the smoothed classifier built on it.
+"""The only room that draws noise, and the smoothed models built on it.
 
 May import denoisers, classifiers, datasets and all lower floors.
 """
 
 from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.encoder import SmoothedEncoder
 
-__all__ = ["SmoothedClassifier"]
+__all__ = ["SmoothedClassifier", "SmoothedEncoder"]

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from smoothcert import certificates
 from smoothcert.bounds.multiplicity import check_alpha
 from smoothcert.certificates.course import Need
-from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Classifier, Denoiser
 from smoothcert.runlog.specification import RuleSpec
-from smoothcert.smoothing.checks import check_network
-from smoothcert.smoothing.network import Network, default_batch, pad
-from smoothcert.smoothing.noise import NamedDraws, Noise, Prepared, make_noise
+from smoothcert.smoothing.network import Network, default_batch
+from smoothcert.smoothing.noise import Noise, Prepared, make_noise
+from smoothcert.smoothing.smoothed import Image, Smoothed, whole_number
 from smoothcert.smoothing.streams import Segment
 from smoothcert.tallies import Votes
 
-Image = Tensor | npt.NDArray[Any]
 
-
-class SmoothedClassifier:
+class SmoothedClassifier(Smoothed[Network]):
     """A classifier with a guarantee, made from one without, without retraining it.
 
     Args:
@@ -55,31 +50,14 @@ class SmoothedClassifier:
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
-        self.levels = levels
-        self.noise: Noise = make_noise(noise, sigma, 255 if levels is None else levels)
-        self.sigma = float(sigma)
-        self.network = Network(classifier, denoiser, self.sigma, device, precision)
-        self._checked: set[tuple[Any, ...]] = set()
+        make_noise(noise, sigma, 255 if levels is None else levels)  # a bad sigma is refused before all else
+        network = Network(classifier, denoiser, float(sigma), device, precision)
+        super().__init__(network, noise=noise, levels=levels)
 
     @property
     def classifier(self) -> Any:
         """The base classifier as given."""
         return self.network.classifier
-
-    @property
-    def denoiser(self) -> Any | None:
-        """The denoiser as given."""
-        return self.network.denoiser
-
-    def noise_for(self, levels: int | None) -> Noise:
-        """This classifier's noise on data with these grey levels (``None`` for float images)."""
-        if levels is not None and self.levels is not None and levels != self.levels:
-            raise InvalidInput(
-                f"levels={self.levels} on data with levels 0..{levels}",
-                "noise on the wrong grid would certify another model",
-                "Leave levels= out when a data set declares them",
-            )
-        return make_noise(self.noise.kind, self.sigma, levels if levels is not None else self.levels)
 
     def certify(
         self,
@@ -120,8 +98,8 @@ class SmoothedClassifier:
             "certify",
             stop=stop,
             alpha=check_alpha(alpha),
-            n0=_whole("n0", n0),
-            n=_whole("n", n),
+            n0=whole_number("n0", n0),
+            n=whole_number("n", n),
             bound=bound,
             futility=futility,
         )
@@ -144,7 +122,7 @@ class SmoothedClassifier:
         (12,000). Returns a ``Prediction`` for one image, a tuple of them for several. Other arguments and
         errors as for ``certify``. Source: PREDICT of Cohen et al. 2019.
         """
-        rule = RuleSpec.settle("predict", stop=stop, alpha=check_alpha(alpha), n=_whole("n", n))
+        rule = RuleSpec.settle("predict", stop=stop, alpha=check_alpha(alpha), n=whole_number("n", n))
         return self._proofs(rule, image, example, seed, batch)
 
     def _proofs(
@@ -164,56 +142,6 @@ class SmoothedClassifier:
             found.append(verdict.proof)
         return found[0] if image.ndim == 3 else tuple(found)
 
-    def _prepared(
-        self, image: Image, example: int | Sequence[int] | None, seed: int, batch: int | None
-    ) -> list[tuple[int, Prepared]]:
-        """Images with their stream names, prepared for the noise; the model is checked on them once."""
-        array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-        if array.ndim not in (3, 4) or 0 in array.shape:
-            raise InvalidInput(
-                f"an image of shape {array.shape}", "images are (C, H, W) or (B, C, H, W)", "Reshape it"
-            )
-        several = array if array.ndim == 4 else array[None]
-        if self.levels is None and np.issubdtype(array.dtype, np.integer) and array.max() == 1:
-            raise InvalidInput(
-                "an integer image whose brightest pixel is 1",
-                "it may be black and white (levels 0 and 1) or an almost black 8-bit image",
-                "Say which: SmoothedClassifier(..., levels=1) or levels=255",
-            )
-        prepared = [self.noise.prepare(one) for one in several]
-        first = _name_of(prepared) if example is None else example
-        names = range(first, first + len(several)) if isinstance(first, int) else list(first)
-        if len(names) != len(several) or len(set(names)) != len(names):
-            raise InvalidInput(
-                f"{len(several)} images with the example names {list(names)[:5]}",
-                "each image needs a noise stream of its own",
-                "Pass one distinct example= number an image",
-            )
-        self.check(prepared, seed=seed, batch=batch)
-        return list(zip(names, prepared, strict=True))
-
-    def check(
-        self,
-        prepared: Sequence[Prepared],
-        *,
-        seed: int,
-        batch: int | None = None,
-        noise: Noise | None = None,
-        workers: int = 1,
-        afresh: bool = False,
-    ) -> None:
-        """Put the model into evaluation mode and refuse one that is not a function of one draw.
-
-        That costs five network calls, so it is done once for each shape and batch size, or ``afresh``.
-        """
-        self.network.settle()
-        size = batch or default_batch(prepared[0].shape, self.network.device)
-        key = (prepared[0].shape, size, workers)
-        if afresh or key not in self._checked:
-            some = prepared[:size]
-            check_network(self.network, noise or self.noise, some, seed=seed, batch=size, workers=workers)
-            self._checked.add(key)
-
     def _votes(self, image: Prepared, example: int, need: Need, seed: int, batch: int | None) -> Votes:
         size = batch or default_batch(image.shape, self.network.device)
         votes = Votes()
@@ -230,29 +158,5 @@ class SmoothedClassifier:
         ``parts`` pairs prepared images with the draws wanted of each, together at most ``batch`` draws.
         A non-finite answer is -1.
         """
-        noise = noise or self.noise
-        noisy = pad([noise.noisy(image, seed, segment) for image, segment in parts], batch)
-        segments = [segment for _, segment in parts]
-        draws = NamedDraws(seed, segments, noisy.shape[1:], batch) if self.network.stochastic else None
-        return self.network.labels(noisy, draws)[: sum(segment.draws for segment in segments)]
-
-
-def _name_of(images: Sequence[Prepared]) -> int:
-    """A stream name made from the pixels: equal images share it, others do not."""
-    digest = hashlib.sha256(str(images[0].shape).encode())
-    for image in images:
-        digest.update(np.ascontiguousarray(image).tobytes())
-    return int.from_bytes(digest.digest()[:7], "big")
-
-
-def _whole(name: str, value: int | None) -> int | None:
-    """A number of draws as a plain integer, ``None`` for the usual one."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 10**9:
-        raise InvalidInput(
-            f"{name} = {value!r}",
-            "a number of draws is a whole number from 1 to 10^9",
-            f"Write {name}=1000",
-        )
-    return int(value)
+        noisy, draws = self.batch_of(parts, seed=seed, batch=batch, noise=noise or self.noise)
+        return self.network.labels(noisy, draws)[: sum(segment.draws for _, segment in parts)]

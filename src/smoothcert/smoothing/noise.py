@@ -42,6 +42,10 @@ class Noise(Protocol):
         """Check one image ``(C, H, W)`` and bring it to the form that noise is added to."""
         ...
 
+    def clean(self, prepared: Prepared) -> npt.NDArray[np.float32]:
+        """The image without noise, float32 in [0, 1]."""
+        ...
+
     def noisy(self, prepared: Prepared, seed: int, segment: Segment) -> npt.NDArray[np.float32]:
         """The draws of a segment, float32 ``(count, C, H, W)`` in units of pixels in [0, 1]."""
         ...
@@ -79,6 +83,10 @@ class GridNoise:
             )
         return rounded.astype(np.int32)
 
+    def clean(self, prepared: Prepared) -> npt.NDArray[np.float32]:
+        scaled: npt.NDArray[np.float32] = prepared.astype(np.float32) / np.float32(self.levels)
+        return scaled
+
     def noisy(self, prepared: Prepared, seed: int, segment: Segment) -> npt.NDArray[np.float32]:
         drawn = words(seed, segment, prepared.size)
         levels = grid.rounded_gaussian(drawn, self.sigma, self.levels)
@@ -106,6 +114,9 @@ class FloatNoise:
                 )
             return (image / np.float32(self.levels)).astype(np.float32)
         return _unit_interval(image)
+
+    def clean(self, prepared: Prepared) -> npt.NDArray[np.float32]:
+        return prepared.astype(np.float32)
 
     def noisy(self, prepared: Prepared, seed: int, segment: Segment) -> npt.NDArray[np.float32]:
         drawn = normals(seed, segment, prepared.shape, purpose="smoothing")

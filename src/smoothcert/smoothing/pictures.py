@@ -31,8 +31,7 @@ def columns(
     noisy = np.concatenate(
         [noise.noisy(image, seed, name) for image, name in zip(prepared, names, strict=True)]
     )
-    levels = np.float32(getattr(noise, "levels", None) or 1)
-    clean = np.stack(prepared).astype(np.float32) / (levels if noise.kind == "grid" else np.float32(1))
+    clean = np.stack([noise.clean(image) for image in prepared])
     bare = Network(first.classifier, None, first.sigma, first.network.device)
     found = [("clean", clean, _answer(bare, clean)), ("noisy", noisy, _answer(bare, noisy))]
     for name, one in smoothed.items():

@@ -15,7 +15,17 @@ import numpy.typing as npt
 
 from smoothcert.errors import InvalidInput
 
-STAGES = {"selection": 1, "estimation": 2, "prediction": 3, "check": 4, "picture": 5, "calibration": 6}
+STAGES = {
+    "selection": 1,
+    "estimation": 2,
+    "prediction": 3,
+    "check": 4,
+    "picture": 5,
+    "calibration": 6,
+    "reference": 7,
+    "sketch": 8,
+    "attack": 9,
+}
 PURPOSES = {"smoothing": 0, "sampler": 1}
 _WORDS = 4  # 64-bit words in one block of Philox
 
