@@ -287,8 +287,8 @@ def test_identities_with_stopping_rules(stop: str, identity: str) -> None:
 
 
 def test_a_format_nobody_knows_is_refused() -> None:
-    with pytest.raises(RunFileError, match=r"reads the formats 1 and 2"):
-        Specification.parse(specification().canonical().replace('"format":1,', '"format":3,'))
+    with pytest.raises(RunFileError, match=r"reads the formats 1, 2, 3"):
+        Specification.parse(specification().canonical().replace('"format":1,', '"format":4,'))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ is a pure function of the votes, so a run can be resumed, distributed and verifi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from smoothcert.certificates.gaussian import Bound, Certificate, Prediction
 from smoothcert.errors import InvalidInput
-from smoothcert.tallies import Votes
+from smoothcert.tallies import Tally, Votes
+
+if TYPE_CHECKING:
+    from smoothcert.certificates.cosine import FeatureCertificate
 
 Reason = Literal["all draws", "decided", "hopeless", "exhausted", "other class", "under way"]
 REASONS: dict[Reason, str] = {
@@ -37,25 +40,28 @@ class Need(NamedTuple):
 class Verdict:
     """What the draws of one image prove, why they ended, and how many they were."""
 
-    proof: Certificate | Prediction
+    proof: Certificate | Prediction | FeatureCertificate
     reason: Reason
     draws: int
 
 
-def of_need(votes: Votes, need: Need | None) -> Votes:
-    """``votes``, if as many as the needed draws: a cut is valid at its own number of draws and no other.
+Counted = TypeVar("Counted", Votes, Tally)
+
+
+def of_need(tally: Counted, need: Need | None) -> Counted:
+    """``tally``, if of as many draws as are needed: a bound is valid at its own number of draws and no other.
 
     Raises:
-        InvalidInput: more or fewer votes, or nothing is needed.
+        InvalidInput: more or fewer draws, or nothing is needed.
     """
     wanted = need.end - need.first if need else 0
-    if need is None or votes.total != wanted:
+    if need is None or tally.total != wanted:
         raise InvalidInput(
-            f"{votes.total} votes where {wanted} are needed",
+            f"{tally.total} votes where {wanted} are needed",
             "the level of a test is that of the numbers of draws it was planned for",
             "Add the votes of exactly the draws named by course.need",
         )
-    return votes
+    return tally
 
 
 class Course(Protocol):

@@ -41,9 +41,15 @@ _USUAL: dict[Kind, Usual] = {
 }
 
 
+_USUAL_OF_TASK: dict[tuple[Kind, str], Usual] = {
+    ("fixed", "predict"): Usual(0, 1_000),
+    ("fixed", "encode"): Usual(100, 10_000),
+}
+
+
 def usual(rule: StopRule, task: str = "certify") -> Usual:
-    """The numbers a rule takes where nothing else is said; ``predict`` with a fixed number takes 1,000."""
-    return Usual(0, 1_000) if task == "predict" and rule.kind == "fixed" else _USUAL[rule.kind]
+    """The numbers a rule takes where nothing else is said, for a task."""
+    return _USUAL_OF_TASK.get((rule.kind, task), _USUAL[rule.kind])
 
 
 @lru_cache(maxsize=64)  # a design never changes, and its boundaries are computed once

@@ -74,7 +74,7 @@ def radius_from_lower(p_lower: float, sigma: float, *, noise_error: float = 0.0)
         return 0.0
     if p_lower >= 1.0:
         return _unbounded(p_lower)
-    return _round_down(sigma * (_z(p_lower - noise_error) - _z(0.5 + noise_error)))
+    return round_down(sigma * (_z(p_lower - noise_error) - _z(0.5 + noise_error)))
 
 
 def probability_for(radius: float, sigma: float, *, noise_error: float = 0.0) -> float:
@@ -110,7 +110,7 @@ def radius_from_pair(p_lower: float, p_upper: float, sigma: float, *, noise_erro
         return _unbounded(p_lower)
     z_a, z_b = _z(p_lower), _z(p_upper)
     shift = noise_error * math.sqrt(2.0 * math.pi) * math.exp(0.5 * (0.5 * abs(z_a + z_b) + 0.01) ** 2)
-    return 0.0 if shift > 0.01 else _round_down(sigma * (0.5 * (z_a - z_b) - shift))
+    return 0.0 if shift > 0.01 else round_down(sigma * (0.5 * (z_a - z_b) - shift))
 
 
 def certify(
@@ -221,7 +221,7 @@ def _z(p: float) -> float:
     return float(ndtri(p))
 
 
-def _round_down(radius: float) -> float:
+def round_down(radius: float) -> float:
     """Floor to RADIUS_STEP after paying for the error of the quantiles; never negative."""
     steps = math.floor((radius - _QUANTILE_ERROR * (1.0 + abs(radius))) / RADIUS_STEP)
     rounded = steps / round(1.0 / RADIUS_STEP)

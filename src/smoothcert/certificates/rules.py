@@ -13,7 +13,11 @@ KINDS: tuple[Kind, ...] = ("fixed", "table", "radius", "predict", "curve", "anyt
 LOOKING: tuple[Kind, ...] = ("table", "radius", "predict")  # those that look at the votes while they are made
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)  # the radii of the field's tables
 TOLERANCE = 0.02  # radius a curve may lose against all draws, in units of sigma
-_TASKS = {"certify": KINDS[:1] + KINDS[1:3] + KINDS[4:], "predict": ("fixed", "predict")}
+_TASKS = {
+    "certify": KINDS[:1] + KINDS[1:3] + KINDS[4:],
+    "predict": ("fixed", "predict"),
+    "encode": ("fixed",),
+}
 
 
 @dataclass(frozen=True)

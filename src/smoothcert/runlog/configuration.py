@@ -24,7 +24,12 @@ def settings(specification: Specification) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         "task": spec.rule.task,
         "data": spec.data.name,
-        "classifier": spec.classifier.source,
+        "classifier": spec.classifier.source if spec.classifier else None,
+        "encoder": spec.encoder.source if spec.encoder else None,
+        "mapper": spec.mapper.source if spec.mapper else None,
+        "head": spec.head.source if spec.head else None,
+        "decision": spec.rule.decision,
+        "served": spec.rule.served,
         "denoiser": spec.denoiser.source if spec.denoiser else "none",
         "sampler": sampler_name(spec.denoiser.settings) if spec.denoiser else None,
         "sigma": spec.noise.sigma,
@@ -41,7 +46,7 @@ def settings(specification: Specification) -> dict[str, Any]:
         "threads": spec.execution.threads,
         "precision": spec.execution.dtype,
         "denoiser_backend": spec.denoiser.settings.get("backend") if spec.denoiser else None,
-        "classifier_backend": spec.classifier.settings.get("backend"),
+        "classifier_backend": spec.classifier.settings.get("backend") if spec.classifier else None,
         "device": "cpu" if spec.execution.device == "cpu" else "cuda",
     }
     return {key: value for key, value in chosen.items() if value is not None}

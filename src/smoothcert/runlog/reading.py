@@ -159,9 +159,13 @@ def describe(specification: Specification) -> str:
         )
     dtype = specification.execution.dtype
     how = (how or ", no denoiser") + (f", {dtype}" if dtype != "float32" else "")
-    for role, part in (("denoiser", denoiser), ("classifier", specification.classifier)):
-        how += f", {role} in {part.settings['backend']}" if part and "backend" in part.settings else ""
-    return f"{specification.data.name}: classifier {specification.classifier.source}{how}"
+    base, mapper, head = specification.base, specification.mapper, specification.head
+    role = "classifier" if specification.classifier else "encoder"
+    how += f", mapper {mapper.source}" if mapper else ""
+    how += f", head {head.source}" if head else ""
+    for role_of, part in (("denoiser", denoiser), (role, base)):
+        how += f", {role_of} in {part.settings['backend']}" if part and "backend" in part.settings else ""
+    return f"{specification.data.name}: {role} {base.source}{how}"
 
 
 def tally_digest(run: RunReader) -> str:

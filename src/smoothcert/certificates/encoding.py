@@ -1,0 +1,206 @@
+"""The design of a run that certifies features: clean feature, pilot, plan, then n draws that bear the bounds.
+
+Source: THEORY 3. Each claim about an image - its cosines, its answer - holds with probability at least
+1 - alpha by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from smoothcert.bounds.covariance import top_eigenvalue_upper
+from smoothcert.certificates import margin
+from smoothcert.certificates.cosine import LAMBDA_SHARE, FeatureCertificate
+from smoothcert.certificates.course import Need, Verdict, of_need
+from smoothcert.certificates.encoding_plan import SKETCH, SKETCH_STEP, Numbers, Plan, Rows
+from smoothcert.certificates.gaussian import certify, round_down
+from smoothcert.certificates.margin import Decision
+from smoothcert.errors import InvalidInput
+from smoothcert.tallies import Features, Scores, Tally
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """n0 pilot draws fix an image's plan, n fresh draws bear every bound.
+
+    Attributes:
+        n0, n: pilot and estimation draws. alpha: error probability of each claim.
+        sigma, noise_error: of the noise. served: draws of the feature that is served, or ``None``.
+        prototypes: unit rows ``(C, k)`` of a head, or ``None``. decision: how its answer is certified.
+    """
+
+    n0: int
+    n: int
+    alpha: float
+    sigma: float
+    noise_error: float
+    prototypes: Rows | None = None
+    decision: str = "auto"
+    served: int | None = None
+
+    @property
+    def most(self) -> int:
+        """Draws of an image; its clean feature is one."""
+        return 1 + self.n0 + self.n
+
+    @property
+    def numbers(self) -> Numbers:
+        """What plans need to know."""
+        return Numbers(self.n, self.alpha, self.prototypes, self.decision)
+
+    def looks_at(self, draws: int) -> bool:
+        return False  # a stage is read whole
+
+    def begin(self, label: int | None = None) -> EncodingCourse:
+        return EncodingCourse(self)
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing to store: the numbers and the pilot's features say it all."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingCourse:
+    """One image: its clean feature, its pilot, its estimation draws, its verdict."""
+
+    design: Encoding
+    clean: Features | None = None
+    pilot: Features | None = None
+    scores: Scores | None = None
+
+    @property
+    def need(self) -> Need | None:
+        if self.clean is None:
+            return Need("reference", 0, 1)
+        if self.pilot is None:
+            return Need("selection", 0, self.design.n0)
+        return Need("estimation", 0, self.design.n) if self.scores is None else None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is counted of the estimation draws; known once the pilot is complete."""
+        assert self.clean is not None, "a plan needs the clean feature"
+        assert self.pilot is not None, "a plan needs the pilot draws"
+        prototypes, clean = self.design.prototypes, self.clean.rows()[0]
+        if prototypes is not None and prototypes.shape[1] != len(clean):
+            raise InvalidInput(
+                f"a head for features of {prototypes.shape[1]} numbers on features of {len(clean)}",
+                "a prototype is compared with features of its own encoder",
+                "Make the head with the encoder of this run",
+            )
+        return Plan.make(clean, self.pilot.rows(), self.design.numbers)
+
+    def add(self, tally: Tally, /) -> EncodingCourse:
+        of_need(tally, self.need)
+        if self.pilot is not None:
+            if not isinstance(tally, Scores):
+                raise _foreign(tally)
+            return replace(self, scores=tally)
+        if not isinstance(tally, Features):
+            raise _foreign(tally)
+        return replace(self, clean=tally) if self.clean is None else replace(self, pilot=tally)
+
+    def verdict(self) -> Verdict | None:
+        if self.scores is None:
+            return None
+        return Verdict(self._proof(self.plan, self.scores), "all draws", self.design.most)
+
+    def _proof(self, plan: Plan, scores: Scores) -> FeatureCertificate:
+        design = self.design
+        for_lambda = math.nextafter(design.alpha * LAMBDA_SHARE, 0.0)
+        score = 0.5 * (1.0 + plan.lower(1, scores, design.alpha))
+        return FeatureCertificate(
+            feature=plan.feature(scores),
+            m_lower=max(0.0, plan.lower(0, scores, math.nextafter(design.alpha - for_lambda, 0.0))),
+            covariance_upper=covariance_upper(plan, scores, for_lambda),
+            score_lower=score,
+            reference_lower=2.0 * score - 1.0,
+            sigma=design.sigma,
+            alpha=design.alpha,
+            n0=design.n0,
+            n=scores.total,
+            served=design.served,
+            noise_error=design.noise_error,
+            decisions=tuple(_decisions(design, plan, scores)),
+        )
+
+
+def covariance_upper(plan: Plan, scores: Scores, alpha: float) -> float:
+    """With probability at least 1 - alpha over the draws, the largest eigenvalue of Cov f is <= the result.
+
+    Where the feature has more than 64 dimensions its draws were projected onto a random subspace that is
+    independent of them. For the sample's top eigenvector v, fixed by the draws, ||P v||^2 has the law
+    Beta(32, (k - 64)/2), so half of alpha there turns the sketch's top eigenvalue into a bound on the
+    sample's (THEORY 3.4 for the step from the sample to the law).
+    """
+    size = min(plan.dimension, SKETCH)
+    norm = math.sqrt(float(plan.centre @ plan.centre))
+    rounding = 0.5 * math.sqrt(size) * SKETCH_STEP
+    second = plan.second_moment(scores)
+    if plan.dimension <= SKETCH:
+        return top_eigenvalue_upper(second, scores.total, norm, alpha, rounding=rounding)
+    from scipy.special import betaincinv
+
+    share = math.nextafter(alpha / 2.0, 0.0)
+    kept = float(betaincinv(0.5 * size, 0.5 * (plan.dimension - size), share)) * (1.0 - 1e-9)
+    seen = (math.sqrt(max(0.0, float(np.linalg.eigvalsh(second)[-1]) * (1.0 + 1e-12))) + rounding) ** 2
+    return top_eigenvalue_upper(np.array([[seen / kept]]), scores.total, norm, share)
+
+
+def _decisions(design: Encoding, plan: Plan, scores: Scores) -> Any:
+    """Every certificate of the head's answer that was counted, the one that counts first.
+
+    A bound for each rival at the whole of alpha suffices: the certified radius, the smallest over the rivals,
+    is wrong only if that of the one rival with the smallest true radius is.
+    """
+    if plan.decision is None:
+        return
+    makers = {"votes": _by_votes}
+    if len(plan.rivals):
+        makers |= {"margin": _by_margin, "dual": _by_dual}
+    for rule in sorted(makers, key=lambda rule: rule != plan.decision):
+        yield makers[rule](design, plan, scores)
+
+
+def _by_votes(design: Encoding, plan: Plan, scores: Scores) -> Decision:
+    found = certify(
+        plan.selection,
+        plan.votes(scores),
+        sigma=design.sigma,
+        alpha=design.alpha,
+        noise_error=design.noise_error,
+    )
+    return Decision("votes", found.label, found.radius, {"p_lower": found.p_lower})
+
+
+def _by_margin(design: Encoding, plan: Plan, scores: Scores) -> Decision:
+    count, allowance = len(plan.rivals), 2.0 * design.noise_error
+    lowers = [plan.lower(2 + rival, scores, design.alpha) for rival in range(count)]
+    ratio = margin.baseline_ratio([lower - allowance for lower in lowers])
+    return _decided("margin", plan, design, ratio - 1.5 * allowance, {"lower": min(lowers)})
+
+
+def _by_dual(design: Encoding, plan: Plan, scores: Scores) -> Decision:
+    first, lowers = 2 + len(plan.rivals), []
+    for number, q in enumerate(plan.functions):
+        allowance = (q.highest - q.lowest + 2.0) * design.noise_error
+        lowers.append(plan.lower(first + number, scores, design.alpha) - allowance)
+    ratio = margin.dual_ratio(plan.functions, lowers)
+    kinds = sorted({q.kind for q in plan.functions})
+    return _decided("dual", plan, design, ratio, {"families": kinds})
+
+
+def _decided(rule: str, plan: Plan, design: Encoding, ratio: float, facts: dict[str, Any]) -> Decision:
+    radius = round_down(design.sigma * ratio) if ratio > 0.0 else 0.0
+    return Decision(rule, plan.label if radius > 0.0 else None, radius, facts)
+
+
+def _foreign(tally: Tally) -> InvalidInput:
+    return InvalidInput(
+        f"a tally of type {type(tally).__name__}", "this stage counts something else", "Report this as a bug"
+    )
