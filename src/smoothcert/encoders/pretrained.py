@@ -1,0 +1,88 @@
+"""A network made elsewhere as an encoder: its own preprocessing in front, its features checked behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from smoothcert.encoders.callable import checked
+from smoothcert.networks.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from smoothcert.encoders.text import TextTower
+
+
+class PretrainedEncoder(nn.Module):
+    """Images ``(B, C, H, W)`` in [0, 1] -> features ``(B, k)`` or ``(B, T, d)``, as the network makes them.
+
+    Images of any float type are prepared in float32 and reach the network in the type of its weights.
+    Gradients pass through, the preprocessing included.
+
+    Args:
+        network: prepared images -> features.
+        preprocessing: what the network was trained with.
+        kind: what a run's specification calls it. settings: what else it says there, as plain data.
+        dimension: k of ``(B, k)``, d of ``(B, T, d)``.
+        text: prompts to features of the same space, where the model can do that.
+        source: the name by which it was found.
+
+    Attributes:
+        shape: of one feature, ``(k,)`` or ``(T, d)``; ``None`` before the first call.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        kind: str,
+        dimension: int,
+        settings: Mapping[str, Any] | None = None,
+        text: TextTower | None = None,
+        source: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.preprocessing, self.text = network, preprocessing, text
+        self.kind, self.settings, self.source = kind, dict(settings or {}), source or kind
+        self.dimension = dimension
+        self.shape: tuple[int, ...] | None = None
+        self.train(network.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features for a batch.
+
+        Raises:
+            InvalidInput: images that the network was not made for.
+            ModelOutputError: an answer that is no features, or of another length than those before.
+        """
+        prepared = self.preprocessing(images)
+        weight = next(self.network.parameters(), None)
+        prepared = prepared if weight is None else prepared.to(weight.dtype)
+        features = checked(self.network(prepared), len(images), self.source, self.shape)
+        self.shape = tuple(features.shape[1:])
+        return features
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for a run's specification."""
+        return {
+            "kind": self.kind,
+            **self.settings,
+            "dimension": self.dimension,
+            "preprocessing": self.preprocessing.describe(),
+        }
+
+
+class Penultimate(nn.Module):
+    """What the last layer of a classifying network makes scores of: its ``embed``."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.train(network.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(B, k)`` of prepared images."""
+        features: Tensor = self.network.embed(images)
+        return features
