@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from smoothcert.cli import options
+from smoothcert.cli import options, train_booster
 from smoothcert.cli.options import numbers
-from smoothcert.cli.terminal import say
-from smoothcert.errors import InvalidInput
+from smoothcert.cli.training import Directory, bar, command_line, show, splits, whole_numbers
 
 app = typer.Typer(
     help="Train small models from scratch (extra: pip install 'smoothcert\\[train]').",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-
-Directory = Annotated[
-    Path, typer.Option("--out", help="Directory to write the model and its card to.", show_default=False)
-]
 
 
 @app.command()
@@ -58,26 +47,26 @@ def denoiser(
     """
     from smoothcert import classifiers, datasets, training
 
-    train, held_out = _splits(data)
+    train, held_out = splits(data)
     load = partial(datasets.load, root=data_dir, download=bool(download))
     low_high = numbers("sigmas", sigmas) if sigmas else None
     digits = load(held_out) if held_out == "digits:test" else None
-    with _bar("denoiser", steps, quiet=quiet) as progress:
+    with bar("denoiser", steps, quiet=quiet) as progress:
         done = training.train_denoiser(
             load(train),
             out,
             steps=steps,
             sigmas=(low_high[0], low_high[-1]) if low_high else None,
-            channels=_whole_numbers(channels),
+            channels=whole_numbers(channels),
             layers=layers,
             seed=seed,
             threads=threads,
             held_out=digits,
             classifier=classifiers.load("digits") if digits else None,
-            command=_command(),
+            command=command_line(),
             progress=progress,
         )
-    _show(done)
+    show(done)
 
 
 @app.command()
@@ -109,23 +98,23 @@ def edm_denoiser(
     """
     from smoothcert import datasets, training
 
-    with _bar("denoiser", steps, quiet=quiet) as progress:
+    with bar("denoiser", steps, quiet=quiet) as progress:
         done = training.train_edm_denoiser(
-            datasets.load(_splits(data)[0], root=data_dir, download=bool(download)),
+            datasets.load(splits(data)[0], root=data_dir, download=bool(download)),
             out,
             steps=steps,
             typical_sigma=typical_sigma,
-            channels=_whole_numbers(channels),
+            channels=whole_numbers(channels),
             blocks=blocks,
             flip=flip,
             precision=precision,
             half=half,
             seed=seed,
             threads=threads,
-            command=_command(),
+            command=command_line(),
             progress=progress,
         )
-    _show(done)
+    show(done)
 
 
 @app.command()
@@ -157,9 +146,9 @@ def finetune(
     """
     from smoothcert import classifiers, datasets, denoisers, training
 
-    train, held_out = _splits(data)
+    train, held_out = splits(data)
     load = partial(datasets.load, root=data_dir, download=bool(download))
-    with _bar("finetune", 0, quiet=quiet) as progress:
+    with bar("finetune", 0, quiet=quiet) as progress:
         done = training.finetune(
             classifiers.load(classifier),
             load(train),
@@ -172,10 +161,10 @@ def finetune(
             seed=seed,
             held_out=load(f"{held_out}[::20]") if held_out else None,
             threads=threads,
-            command=_command(),
+            command=command_line(),
             progress=progress,
         )
-    _show(done)
+    show(done)
 
 
 @app.command()
@@ -202,9 +191,9 @@ def classifier(
     """
     from smoothcert import datasets, training
 
-    train, held_out = _splits(data)
+    train, held_out = splits(data)
     load = partial(datasets.load, root=data_dir, download=bool(download))
-    with _bar("classifier", 0, quiet=quiet) as progress:
+    with bar("classifier", 0, quiet=quiet) as progress:
         done = training.train_classifier(
             load(train),
             out,
@@ -214,50 +203,10 @@ def classifier(
             seed=seed,
             threads=threads,
             held_out=load(held_out) if held_out else None,
-            command=_command(),
+            command=command_line(),
             progress=progress,
         )
-    _show(done)
+    show(done)
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    """``16,32``, repeated numbers kept."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InvalidInput(f"{text!r}", "these are no whole numbers", "Write for instance 32,64") from error
-
-
-def _command() -> str:
-    """The command line that is running, for cards; what a shell would take apart is quoted."""
-    return f"smoothcert {shlex.join(sys.argv[1:])}"
-
-
-def _splits(data: str) -> tuple[str, str | None]:
-    """Names of the split to learn and of the one to measure on, where the data set has one."""
-    base = re.split(r"[:\[]", data, maxsplit=1)[0]
-    rest = data[len(base) :]
-    if base not in ("digits", "cifar10", "cifar100", "mnist"):
-        return data, None
-    return f"{base}{rest if rest.startswith(':') else ':train' + rest}", f"{base}:test"
-
-
-@contextmanager
-def _bar(title: str, steps: int, *, quiet: bool) -> Iterator[Callable[[int, int, float], None] | None]:
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=steps or None)
-        yield lambda step, total, loss: bar.update(
-            task, completed=step, total=total, description=f"{title}, loss {loss:.3f}"
-        )
-
-
-def _show(done: Any) -> None:
-    say(f"wrote {done.directory}: {done.steps:,} steps in {done.seconds:.0f} s, last loss {done.loss:.4f}")
-    for name, value in done.figures.items():
-        print(f"{name}: {value}")
+app.command()(train_booster.booster)

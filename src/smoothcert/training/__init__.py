@@ -7,6 +7,7 @@ import the model and data rooms; certification never imports this one.
 
 from __future__ import annotations
 
+from smoothcert.training.booster import train_booster
 from smoothcert.training.cards import add_figures
 from smoothcert.training.classifier import train_classifier
 from smoothcert.training.denoiser import train_denoiser
@@ -21,6 +22,7 @@ __all__ = [
     "add_figures",
     "finetune",
     "psnr",
+    "train_booster",
     "train_classifier",
     "train_denoiser",
     "train_edm_denoiser",

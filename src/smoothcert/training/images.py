@@ -31,15 +31,20 @@ class LabelledImages:
     labels: Tensor
 
 
-def gather(dataset: Dataset) -> LabelledImages:
-    """All images and labels of a data set, integer levels brought to [0, 1].
+def gather(dataset: Dataset, most: int | None = None) -> LabelledImages:
+    """All images and labels of a data set, integer levels brought to [0, 1]; or ``most`` of them.
+
+    Which ones depends on nothing but their number: files are often sorted by class.
 
     Raises:
         InvalidInput: the data set is empty.
     """
     if len(dataset) == 0:
         raise InvalidInput(f"data set {dataset.name}", "it has no images to train on", "Choose another")
-    examples = [dataset[position] for position in range(len(dataset))]
+    chosen = list(range(len(dataset)))
+    if most is not None and most < len(dataset):
+        chosen = positions(0, len(dataset), most, seed=0).tolist()
+    examples = [dataset[position] for position in chosen]
     images = torch.stack([torch.from_numpy(example.image.copy()) for example in examples]).float()
     labels = torch.tensor([example.label for example in examples])
     return LabelledImages(images / (dataset.levels or 1), labels)
