@@ -24,7 +24,10 @@ STAGES = {
     "calibration": 6,
     "reference": 7,
     "sketch": 8,
-    "attack": 9,
+    "attack": 9,  # the noise an attacker sees
+    "attack_start": 20,
+    "judge": 21,  # fresh noise around an attacked image, which no attacker has seen
+    "judge_clean": 22,
 }
 PURPOSES = {"smoothing": 0, "sampler": 1}
 _WORDS = 4  # 64-bit words in one block of Philox
