@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "SmoothedClassifier": "smoothcert.smoothing",
+    "ZeroShotHead": "smoothcert.encoders",
     "certify": "smoothcert.engine",
     "predict": "smoothcert.engine",
     "open_run": "smoothcert.runlog",
@@ -29,6 +30,7 @@ _ROOMS = (
     "datasets",
     "denoisers",
     "diffusion",
+    "encoders",
     "engine",
     "errors",
     "report",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # what the names below stand for, for type checkers and edito
         datasets,
         denoisers,
         diffusion,
+        encoders,
         engine,
         errors,
         report,
@@ -56,6 +59,7 @@ if TYPE_CHECKING:  # what the names below stand for, for type checkers and edito
         smoothing,
         training,
     )
+    from smoothcert.encoders import ZeroShotHead  # noqa: F401
     from smoothcert.engine import certify, predict  # noqa: F401
     from smoothcert.errors import SmoothcertError  # noqa: F401
     from smoothcert.runlog import open_run, open_runs, verify  # noqa: F401
