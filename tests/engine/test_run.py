@@ -42,7 +42,7 @@ def test_a_run_is_what_certifying_image_by_image_gives(tmp_path: Path) -> None:
     for position, result in enumerate(found.outcomes):
         example = data[position]
         alone = smoothed().certify(example.image, n0=50, n=300, example=example.index, batch=64)
-        assert alone.votes == merged[example.index].votes["estimation"]
+        assert alone.votes == merged[example.index].tallies["estimation"]
         assert (alone.label, alone.radius) == (result.predicted, result.radius)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,6 +71,7 @@ class EncodingCourse:
     clean: Features | None = None
     pilot: Features | None = None
     scores: Scores | None = None
+    made: dict[str, Plan] = field(default_factory=dict)  # the plan, once; carried on by `replace`
 
     @property
     def need(self) -> Need | None:
@@ -81,9 +81,14 @@ class EncodingCourse:
             return Need("selection", 0, self.design.n0)
         return Need("estimation", 0, self.design.n) if self.scores is None else None
 
-    @cached_property
+    @property
     def plan(self) -> Plan:
         """What is counted of the estimation draws; known once the pilot is complete."""
+        if "plan" not in self.made:
+            self.made["plan"] = self._planned()
+        return self.made["plan"]
+
+    def _planned(self) -> Plan:
         assert self.clean is not None, "a plan needs the clean feature"
         assert self.pilot is not None, "a plan needs the pilot draws"
         prototypes, clean = self.design.prototypes, self.clean.rows()[0]
@@ -103,7 +108,7 @@ class EncodingCourse:
             return replace(self, scores=tally)
         if not isinstance(tally, Features):
             raise _foreign(tally)
-        return replace(self, clean=tally) if self.clean is None else replace(self, pilot=tally)
+        return replace(self, clean=tally) if self.clean is None else replace(self, pilot=tally, made={})
 
     def verdict(self) -> Verdict | None:
         if self.scores is None:

@@ -23,6 +23,7 @@ from smoothcert.tallies.packing import Integers
 Rows = npt.NDArray[np.float64]
 SKETCH = 64  # dimensions up to which the covariance is kept whole, and onto which larger ones are projected
 MOST_RIVALS = 127  # of heads whose margins are counted; beyond, votes alone
+_BLOCK = 16  # draws whose products are taken together
 FEATURE_STEP = 2.0**-20
 SKETCH_STEP = 2.0**-18
 
@@ -112,26 +113,43 @@ class Plan:
             selection=selection,
         )
 
-    def scores(self, features: Rows, basis: Rows | None) -> Scores:
-        """What estimation draws add up to: features ``(B, k)``, and the sketch's basis ``(k, 64)`` if any."""
+    def scores(self, features: Rows, basis: Rows | None, *, first: int = 0) -> Scores:
+        """What estimation draws add up to: features ``(B, k)``, and the sketch's basis ``(k, 64)`` if any.
+
+        ``first`` is the number of the first draw. Products are taken over blocks of 16 draws, each draw in
+        its place, so that how the draws are cut into pieces changes no rounding.
+        """
+        lead = first % _BLOCK
+        whole = np.zeros((-(-(lead + len(features)) // _BLOCK) * _BLOCK, features.shape[1]))
+        whole[lead : lead + len(features)] = features
+        counted = np.zeros(len(whole), dtype=bool)
+        counted[lead : lead + len(features)] = True
         sums = np.zeros(self.places[-1][1], dtype=np.int64)
+        for start in range(0, len(whole), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self._add(sums, whole[block], counted[block], basis)
+        broken = int((features == 0.0).all(axis=1).sum())
+        return Scores(len(features), sums, broken)
+
+    def _add(
+        self, sums: Integers, features: Rows, counted: npt.NDArray[np.bool_], basis: Rows | None
+    ) -> None:
+        """Add the counted draws of one block."""
         steps = np.rint(features / FEATURE_STEP)
-        sums[slice(*self.places[0])] = steps.sum(axis=0).astype(np.int64)
+        sums[slice(*self.places[0])] += steps.sum(axis=0).astype(np.int64)  # draws not counted are 0
         moved = features - self.centre
-        seen = np.rint((moved if basis is None else moved @ basis) / SKETCH_STEP)
+        seen = np.rint((moved if basis is None else moved @ basis) / SKETCH_STEP)[counted]
         # Whole numbers below 2^53 for up to 2^15 draws: the product is exact in any order of addition.
         second = seen.T @ seen
-        sums[slice(*self.places[1])] = second[np.triu_indices(len(second))].astype(np.int64)
+        sums[slice(*self.places[1])] += second[np.triu_indices(len(second))].astype(np.int64)
         for (start, end), channel, values in zip(
             self.places[3:], self.channels, self._values(features), strict=True
         ):
-            sums[start:end] = channel.counts(values)
-        broken = int((features == 0.0).all(axis=1).sum())
+            sums[start:end] += channel.counts(values[counted])
         if self.numbers.prototypes is not None:
             answers = labels_of(features, self.numbers.prototypes)
             start, end = self.places[2]
-            sums[start:end] = np.bincount(answers[answers >= 0], minlength=end - start)
-        return Scores(len(features), sums, broken)
+            sums[start:end] += np.bincount(answers[answers >= 0], minlength=end - start)
 
     def votes(self, scores: Scores) -> Votes:
         """The answers of the single draws."""
@@ -177,7 +195,7 @@ def labels_of(features: Rows, prototypes: Rows) -> npt.NDArray[np.int64]:
 def _decision(
     numbers: Numbers, selection: Votes, pilot: Rows, rivals: Rows, functions: tuple[margin.TestFunction, ...]
 ) -> str:
-    """The certificate that counts: the one asked for, or the one whose radius the pilot expects to be largest."""
+    """The certificate that counts: the one asked for, or the one the pilot expects to reach farthest."""
     if numbers.decision != "auto" or not len(rivals):
         return "votes" if numbers.decision == "auto" else numbers.decision
     n, n0 = numbers.n, len(pilot)

@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import numpy as np
-
 from smoothcert.engine.blocks import Batch
+from smoothcert.engine.evaluate import Evaluation
 from smoothcert.engine.interrupt import StopRequest
 from smoothcert.errors import Interrupted
-from smoothcert.protocols import Dataset
-from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import RunWriter, TallyRow
-from smoothcert.smoothing.classifier import SmoothedClassifier
-from smoothcert.smoothing.noise import Noise, Prepared
-from smoothcert.smoothing.streams import Segment
-from smoothcert.tallies import Votes, merged
+from smoothcert.tallies import merged
 
 COMMIT_SECONDS = 1.0  # a kill loses at most this much work, and a run has at most this many rows a second
-_KEPT_IMAGES = 128  # more than are under way at a time, for all but tiny images
-
-
-@dataclass
-class Images:
-    """Prepared images by stream name; a few are kept, so memory does not grow with the data set."""
-
-    data: Dataset
-    noise: Noise
-    positions: Mapping[int, int]
-    kept: dict[int, Prepared] = field(default_factory=dict)
-
-    def __getitem__(self, example: int) -> Prepared:
-        if example not in self.kept:
-            if len(self.kept) >= _KEPT_IMAGES:
-                self.kept.pop(next(iter(self.kept)))
-            self.kept[example] = self.noise.prepare(self.data[self.positions[example]].image)
-        return self.kept[example]
 
 
 class Source(Protocol):
@@ -81,10 +57,8 @@ class Pending:
 
 
 def execute(
-    smoothed: SmoothedClassifier,
-    images: Images,
+    evaluation: Evaluation,
     source: Source,
-    specification: Specification,
     writer: RunWriter,
     report: Callable[[], None],
     *,
@@ -95,10 +69,11 @@ def execute(
     Raises:
         Interrupted: Ctrl-C or SIGTERM; all finished batches are committed first.
     """
-    pending, committed = Pending(specification.design().looks_at), time.monotonic()
+    looks_at = evaluation.specification.design().looks_at
+    pending, committed = Pending(looks_at), time.monotonic()
     with StopRequest() as stop:
         try:
-            for rows in _evaluated(smoothed, images, source, specification, workers):
+            for rows in _evaluated(evaluation, source, workers):
                 pending.rows += rows
                 if time.monotonic() - committed >= COMMIT_SECONDS:
                     writer.append(pending.joined())
@@ -116,13 +91,7 @@ def execute(
         )
 
 
-def _evaluated(
-    smoothed: SmoothedClassifier,
-    images: Images,
-    source: Source,
-    specification: Specification,
-    workers: int,
-) -> Iterator[list[TallyRow]]:
+def _evaluated(evaluation: Evaluation, source: Source, workers: int) -> Iterator[list[TallyRow]]:
     """The rows of each batch, in the order the batches were made; ``workers`` are evaluated at a time.
 
     Each batch runs on one thread from noise to labels, so how many run beside it changes no rounding. A
@@ -133,8 +102,7 @@ def _evaluated(
     try:
         while True:
             while len(waiting) <= workers and (batch := source.batch(partly=len(waiting) < workers)):
-                parts = [(images[part.segment.example], *part) for part in batch]
-                waiting.append(pool.submit(_rows, smoothed, parts, specification, images.noise))
+                waiting.append(pool.submit(evaluation.task(batch)))
             if not waiting:
                 return
             rows = waiting.popleft().result()
@@ -143,24 +111,3 @@ def _evaluated(
             yield rows
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _rows(
-    smoothed: SmoothedClassifier,
-    parts: list[tuple[Prepared, Segment, bool]],
-    specification: Specification,
-    noise: Noise,
-) -> list[TallyRow]:
-    """The rows of one batch; its time is shared by the draws that count."""
-    started = time.perf_counter()
-    seed, batch = specification.noise.seed, specification.execution.batch
-    named = [(image, segment) for image, segment, _ in parts]
-    labels = smoothed.labels(named, seed=seed, batch=batch, noise=noise)
-    counted = sum(segment.draws for _, segment, counts in parts if counts)
-    each = (time.perf_counter() - started) / counted
-    cuts = np.cumsum([segment.draws for _, segment in named])[:-1]
-    return [
-        TallyRow(*segment, Votes.from_labels(answers), each * segment.draws)
-        for (_, segment, counts), answers in zip(parts, np.split(labels, cuts), strict=True)
-        if counts
-    ]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from smoothcert import datasets
 from smoothcert.engine.blocks import Blocks, block_size
-from smoothcert.engine.local import Images, Source, execute
+from smoothcert.engine.evaluate import Evaluation, Images, Scoring, Voting
+from smoothcert.engine.local import Source, execute
 from smoothcert.engine.plan import Plan, Planned
 from smoothcert.engine.progress import display
 from smoothcert.engine.specify import environment, example_rows, specify, with_classes_of
@@ -21,7 +22,7 @@ from smoothcert.runlog import results
 from smoothcert.runlog.configuration import write_configuration
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
-from smoothcert.runlog.specification import ExecutionSpec, RuleSpec, Specification
+from smoothcert.runlog.specification import ExecutionSpec, HeadSpec, RuleSpec, Specification
 from smoothcert.runlog.standing import standings
 from smoothcert.runlog.store import (
     ExampleRow,
@@ -33,6 +34,7 @@ from smoothcert.runlog.store import (
 )
 from smoothcert.smoothing.batch_size import batch_for
 from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.encoder import SmoothedEncoder
 from smoothcert.smoothing.lanes import is_accelerator
 from smoothcert.smoothing.network import intra_op_threads
 from smoothcert.smoothing.streams import Segment
@@ -79,7 +81,7 @@ def duration(seconds: float) -> str:
 class Job:
     """One run, ready to start: everything settled and nothing drawn."""
 
-    smoothed: SmoothedClassifier
+    smoothed: SmoothedClassifier | SmoothedEncoder
     data: Dataset
     rows: list[ExampleRow]
     specification: Specification
@@ -130,7 +132,7 @@ class Job:
         segments = [Segment(first, "check", 10**6 + k * batch, batch) for k in range(_WARM_UP * self.workers)]
 
         def label(segment: Segment) -> None:
-            self.smoothed.labels([(image, segment)], seed=seed, batch=batch, noise=images.noise)
+            self.smoothed.answers([(image, segment)], seed=seed, batch=batch, noise=images.noise)
 
         with intra_op_threads(execution.threads), ThreadPoolExecutor(self.workers) as pool:
             started = time.perf_counter()
@@ -157,10 +159,8 @@ class Job:
             bar = display(title, len(self.rows), draws, tracker, spec.noise.sigma, quiet=quiet)
             with bar, intra_op_threads(spec.execution.threads):
                 execute(
-                    self.smoothed,
-                    self.images(),
+                    self._evaluation(tracker),
                     source,
-                    spec,
                     writer,
                     lambda: bar.update(tracker),
                     workers=self.workers,
@@ -169,13 +169,20 @@ class Job:
         finally:
             writer.close()
 
+    def _evaluation(self, tracker: Tracker) -> Evaluation:
+        """How a batch becomes rows: votes or scores."""
+        spec = self.specification
+        encodes = spec.rule.task == "encode"
+        counting = Scoring(tracker, spec.noise.seed) if encodes else Voting()
+        return Evaluation(self.smoothed, self.images(), spec, counting)
+
     def _source(self, writer: RunWriter) -> tuple[Source, Tracker]:
         """The batches that are left to evaluate, and the score of the images."""
         spec, rows = self.specification, list(writer.checked_tallies())
         labels = {row.example: row.label for row in self.rows}
         stored = standings(spec.design(), rows, labels)
         tracker = Tracker(spec.design(), labels, stored)
-        if spec.rule.fixed:
+        if spec.rule.fixed and spec.rule.task != "encode":
             return Planned(self.plan, tracker, merge(rows)), tracker
         batch = spec.execution.batch
         # Every image takes turns under 'anytime', so that all stand equally whenever somebody stops.
@@ -185,11 +192,12 @@ class Job:
 
 
 def prepare(
-    smoothed: SmoothedClassifier,
+    smoothed: SmoothedClassifier | SmoothedEncoder,
     data: Dataset | str,
     directory: str | Path,
     rule: RuleSpec,
     *,
+    head: HeadSpec | None = None,
     seed: int = 0,
     batch: int | None = None,
     threads: int | None = None,
@@ -200,13 +208,16 @@ def prepare(
     data = datasets.load(data) if isinstance(data, str) else data
     if workers is not None and workers < 1:
         raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
-    smoothed = with_classes_of(smoothed, data)
+    if isinstance(smoothed, SmoothedClassifier):
+        smoothed = with_classes_of(smoothed, data)
     rows = example_rows(data)
     stored = stored_specification(directory)
     if batch is None and stored is None and is_accelerator(smoothed.network.device):
         noise = smoothed.noise_for(data.levels)
         batch = batch_for(smoothed, noise.prepare(data[0].image), noise, seed=seed)
-    spec = specify(smoothed, data, rows, rule, seed=seed, batch=batch, threads=threads, stored=stored)
+    spec = specify(
+        smoothed, data, rows, rule, head=head, seed=seed, batch=batch, threads=threads, stored=stored
+    )
     if stored is not None and stored.identity() != spec.identity():
         raise another_run(directory, stored, spec)
     spec.design()  # a rule that can decide nothing is refused before the model is asked

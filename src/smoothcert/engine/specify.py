@@ -18,15 +18,17 @@ from smoothcert.protocols import Dataset, Example
 from smoothcert.runlog import specification as spec
 from smoothcert.runlog.store import ExampleRow, data_hash
 from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.encoder import SmoothedEncoder
 from smoothcert.smoothing.network import default_batch, modules_of
 
 
 def specify(
-    smoothed: SmoothedClassifier,
+    smoothed: SmoothedClassifier | SmoothedEncoder,
     data: Dataset,
     rows: list[ExampleRow],
     rule: spec.RuleSpec,
     *,
+    head: spec.HeadSpec | None = None,
     seed: int,
     batch: int | None,
     threads: int | None,
@@ -50,8 +52,9 @@ def specify(
             classes=tuple(data.classes),
             sha256=data_hash(rows),
         ),
-        classifier=component(smoothed.classifier),
         denoiser=component(smoothed.denoiser) if smoothed.denoiser is not None else None,
+        **_base(smoothed),
+        head=head,
         noise=spec.NoiseSpec(kind=noise.kind, sigma=smoothed.sigma, seed=seed),
         rule=rule,
         execution=spec.ExecutionSpec(
@@ -62,6 +65,14 @@ def specify(
             libraries=_libraries(),
         ),
     )
+
+
+def _base(smoothed: SmoothedClassifier | SmoothedEncoder) -> dict[str, spec.ComponentSpec | None]:
+    """What answers for denoised images: a classifier, or an encoder and its mapper."""
+    if isinstance(smoothed, SmoothedClassifier):
+        return {"classifier": component(smoothed.classifier)}
+    mapper = component(smoothed.mapper) if smoothed.mapper is not None else None
+    return {"encoder": component(smoothed.encoder), "mapper": mapper}
 
 
 def with_classes_of(smoothed: SmoothedClassifier, data: Dataset) -> SmoothedClassifier:

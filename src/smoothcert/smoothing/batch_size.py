@@ -13,6 +13,7 @@ import torch
 
 from smoothcert.errors import OutOfMemory
 from smoothcert.smoothing.classifier import SmoothedClassifier
+from smoothcert.smoothing.encoder import SmoothedEncoder
 from smoothcert.smoothing.lanes import LANES, is_accelerator, out_of_memory
 from smoothcert.smoothing.network import default_batch
 from smoothcert.smoothing.noise import Noise, Prepared
@@ -43,7 +44,9 @@ def largest_batch(try_batch: Callable[[int], object], start: int, limit: int) ->
     return size
 
 
-def batch_for(smoothed: SmoothedClassifier, image: Prepared, noise: Noise, *, seed: int) -> int:
+def batch_for(
+    smoothed: SmoothedClassifier | SmoothedEncoder, image: Prepared, noise: Noise, *, seed: int
+) -> int:
     """The batch size for images like this one on the classifier's device."""
     device = smoothed.network.device
     usual = default_batch(image.shape, device)
@@ -56,12 +59,14 @@ def batch_for(smoothed: SmoothedClassifier, image: Prepared, noise: Noise, *, se
     return largest_batch(try_batch, usual, GROWTH * usual)
 
 
-def _evaluate(smoothed: SmoothedClassifier, image: Prepared, noise: Noise, size: int, seed: int) -> None:
+def _evaluate(
+    smoothed: SmoothedClassifier | SmoothedEncoder, image: Prepared, noise: Noise, size: int, seed: int
+) -> None:
     """As many batches at a time as a run will have on the device, and once more: allocators keep pieces."""
 
     def answers(number: int) -> None:
         segment = Segment(0, "check", _TRIED_FROM + number * size, size)
-        smoothed.labels([(image, segment)], seed=seed, batch=size, noise=noise)
+        smoothed.answers([(image, segment)], seed=seed, batch=size, noise=noise)
 
     with ThreadPoolExecutor(LANES) as pool:
         list(pool.map(answers, range(2 * LANES)))

@@ -160,3 +160,5 @@ class SmoothedClassifier(Smoothed[Network]):
         """
         noisy, draws = self.batch_of(parts, seed=seed, batch=batch, noise=noise or self.noise)
         return self.network.labels(noisy, draws)[: sum(segment.draws for _, segment in parts)]
+
+    answers = labels

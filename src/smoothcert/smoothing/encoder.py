@@ -123,6 +123,8 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
                     found[start:stop] = seen[start:stop]
         return found
 
+    answers = features
+
     def check(
         self,
         prepared: Sequence[Prepared],
@@ -148,7 +150,7 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
             broken = int((rows == 0.0).all(axis=1).sum())
             if broken:
                 raise ModelOutputError(
-                    f"an encoder with zero, NaN or infinite features for {broken} of {len(rows)} {what} images",
+                    f"an encoder with zero, NaN or infinite features for {broken} of {len(rows)} {what} ones",
                     "a feature without a direction has no cosine with anything",
                     "Look for a dead or overflowing layer, or take the features of another one",
                 )
