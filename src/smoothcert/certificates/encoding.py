@@ -143,7 +143,7 @@ def covariance_upper(plan: Plan, scores: Scores, alpha: float) -> float:
     Beta(32, (k - 64)/2), so half of alpha there turns the sketch's top eigenvalue into a bound on the
     sample's (THEORY 3.4 for the step from the sample to the law).
     """
-    size = min(plan.dimension, SKETCH)
+    size = plan.sketch
     norm = math.sqrt(float(plan.centre @ plan.centre))
     rounding = 0.5 * math.sqrt(size) * SKETCH_STEP
     second = plan.second_moment(scores)

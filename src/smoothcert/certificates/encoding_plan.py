@@ -70,7 +70,7 @@ class Plan:
     places: tuple[tuple[int, int], ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        sketch = min(self.dimension, SKETCH)
+        sketch = self.sketch
         classes = 0 if self.numbers.prototypes is None else len(self.numbers.prototypes)
         sizes = [self.dimension, sketch * (sketch + 1) // 2, classes, *(len(c) for c in self.channels)]
         ends = np.cumsum(sizes).tolist()
@@ -81,6 +81,11 @@ class Plan:
     def dimension(self) -> int:
         """Numbers of a feature."""
         return len(self.centre)
+
+    @property
+    def sketch(self) -> int:
+        """Numbers of which the covariance is kept."""
+        return min(self.dimension, SKETCH)
 
     @classmethod
     def make(cls, clean: Rows, pilot: Rows, numbers: Numbers) -> Plan:
@@ -163,7 +168,7 @@ class Plan:
 
     def second_moment(self, scores: Scores) -> Rows:
         """The mean of (f - centre)(f - centre)^T, or of its sketch."""
-        size = min(self.dimension, SKETCH)
+        size = self.sketch
         found = np.zeros((size, size))
         found[np.triu_indices(size)] = scores.sums[slice(*self.places[1])] / scores.total * SKETCH_STEP**2
         whole: Rows = found + np.triu(found, 1).T

@@ -15,10 +15,10 @@ from smoothcert.protocols import Dataset
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import TallyRow
 from smoothcert.smoothing.classifier import SmoothedClassifier
-from smoothcert.smoothing.encoder import SmoothedEncoder
+from smoothcert.smoothing.encoder import SmoothedEncoder, tally_of
 from smoothcert.smoothing.noise import Noise, Prepared
 from smoothcert.smoothing.streams import Segment
-from smoothcert.tallies import Features, Tally, Votes
+from smoothcert.tallies import Tally, Votes
 
 _KEPT_IMAGES = 128  # more than are under way at a time, for all but tiny images
 
@@ -71,21 +71,9 @@ class Scoring:
         }
 
         def count(segment: Segment, features: Any) -> Tally:
-            if segment.stage != "estimation":
-                return Features.of(segment.first, features)
-            course = courses[segment.example]
-            return scored(course.plan, segment, features, self.seed)
+            return tally_of(courses[segment.example], segment, features, self.seed)
 
         return count
-
-
-def scored(plan: Any, segment: Segment, features: Any, seed: int) -> Tally:
-    """What the features of some draws add up to."""
-    from smoothcert.smoothing.sketch import basis
-
-    sketch = basis(seed, segment.example, features.shape[1])
-    found: Tally = plan.scores(features, sketch, first=segment.first)
-    return found
 
 
 @dataclass(frozen=True)

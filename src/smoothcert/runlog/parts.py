@@ -75,7 +75,7 @@ class ComponentSpec(Frozen):
 class HeadSpec(Frozen):
     """A head that answers with the nearest of its prototypes, which are part of the specification.
 
-    ``prototypes`` are float32 unit rows, one a class, as little-endian base64.
+    ``prototypes`` are float64 unit rows, one a class, as little-endian base64.
     """
 
     source: str
@@ -86,21 +86,21 @@ class HeadSpec(Frozen):
     @classmethod
     def of(cls, source: str, classes: Sequence[str], prototypes: Rows, settings: dict[str, Any]) -> HeadSpec:
         """From an array ``(C, k)``."""
-        text = base64.b64encode(np.ascontiguousarray(prototypes, dtype="<f4").tobytes()).decode()
+        text = base64.b64encode(np.ascontiguousarray(prototypes, dtype="<f8").tobytes()).decode()
         return cls(source=source, classes=tuple(classes), prototypes=text, settings=settings)
 
     @model_validator(mode="after")
     def _readable(self) -> HeadSpec:
         rows = self.rows()
         lengths = np.sqrt((rows * rows).sum(axis=1))
-        if len(self.classes) < 2 or not (np.abs(lengths - 1.0) < 1e-3).all():
+        if len(self.classes) < 2 or not (np.abs(lengths - 1.0) < 1e-6).all():
             raise ValueError("a head has two classes or more, and a prototype of norm 1 for each")
         return self
 
     def rows(self) -> Rows:
         """The prototypes ``(C, k)``."""
-        found = np.frombuffer(base64.b64decode(self.prototypes, validate=True), dtype="<f4")
-        rows: Rows = found.reshape(len(self.classes), -1).astype(np.float64)
+        found = np.frombuffer(base64.b64decode(self.prototypes, validate=True), dtype="<f8")
+        rows: Rows = found.reshape(len(self.classes), -1)
         return rows
 
 

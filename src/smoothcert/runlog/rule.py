@@ -13,6 +13,7 @@ from smoothcert.certificates.rules import LOOKING, StopRule, parse_stop
 from smoothcert.runlog.parts import Frozen, HeadSpec
 
 Task = Literal["certify", "predict", "encode"]
+Decide = Literal["auto", "votes", "margin", "dual"]
 _SELECTING = ("fixed", "curve", "anytime")
 
 
@@ -33,7 +34,7 @@ class RuleSpec(Frozen):
     ratio: float | None = Field(default=None, gt=1.0, le=10.0)
     gate: float | None = Field(default=None, gt=0.0, le=1.0)
     futility: float | None = Field(default=None, ge=0.0, lt=0.5)
-    decision: Literal["auto", "votes", "margin", "dual"] | None = None
+    decision: Decide | None = None
     served: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -81,7 +82,7 @@ class RuleSpec(Frozen):
         bound: str = "one",
         label_aware: bool = False,
         futility: float | None = None,
-        decision: Literal["auto", "votes", "margin", "dual"] | None = None,
+        decision: Decide | None = None,
         served: int | None = None,
     ) -> RuleSpec:
         """A rule with what the caller left open (``None``) at the rule's usual value."""

@@ -16,12 +16,13 @@ from smoothcert.bounds.discretisation import grid_error
 from smoothcert.certificates.course import Design
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.parts import ComponentSpec, DataSpec, ExecutionSpec, Frozen, HeadSpec, NoiseSpec
-from smoothcert.runlog.rule import RuleSpec
+from smoothcert.runlog.rule import Decide, RuleSpec
 
 __all__ = [
     "FORMATS",
     "ComponentSpec",
     "DataSpec",
+    "Decide",
     "ExecutionSpec",
     "HeadSpec",
     "NoiseSpec",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from smoothcert.errors import ModelOutputError
+from smoothcert.bounds.multiplicity import check_alpha
+from smoothcert.errors import InvalidInput, ModelOutputError
 from smoothcert.protocols import Denoiser, Encoder, Mapper
+from smoothcert.runlog.specification import Decide, HeadSpec, RuleSpec
 from smoothcert.smoothing.features import FeatureNetwork, Rows
 from smoothcert.smoothing.network import default_batch, pad
 from smoothcert.smoothing.noise import Noise, Prepared, make_noise
+from smoothcert.smoothing.sketch import basis
 from smoothcert.smoothing.smoothed import Image, Smoothed, whole_number
 from smoothcert.smoothing.streams import Segment
+from smoothcert.tallies import Features, Tally, merged
 
 REFERENCE = "reference"  # the stage of an image's clean feature: no noise, no denoiser, no mapper
 
@@ -61,6 +65,61 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         """The mapper as given."""
         return self.network.mapper
 
+    def certify(
+        self,
+        image: Image,
+        *,
+        n0: int = 100,
+        n: int = 10_000,
+        alpha: float = 0.001,
+        seed: int = 0,
+        head: Any | None = None,
+        decision: Decide = "auto",
+        served: int | None = None,
+        example: int | Sequence[int] | None = None,
+        batch: int | None = None,
+    ) -> Any:
+        """With probability >= 1 - alpha the feature F(x) keeps at least the stated cosines under attack.
+
+        Args:
+            image: one image ``(C, H, W)`` or several ``(B, C, H, W)``; uint8 levels, or floats in [0, 1].
+            n0: pilot draws, which choose what is measured. n: estimation draws, which bear every bound.
+            alpha: error probability of each claim (the cosines; the head's answer).
+            seed, example: name the noise streams, as for ``SmoothedClassifier.certify``.
+            head: a ``ZeroShotHead`` (anything with ``prototypes`` and ``classes``) whose answer is certified.
+            decision: ``"votes"``, ``"margin"``, ``"dual"``, or ``"auto"``, chosen on pilot draws.
+            served: draws of the feature that is used, for the certificate of that feature (``encode``).
+            batch: draws evaluated at once; by default chosen from the image size.
+
+        Returns:
+            A ``FeatureCertificate`` for one image, a tuple of them for several: ``cosine_lower(radius)``,
+            ``radius(cosine)``, ``m_lower``, ``decisions`` and the feature estimate.
+
+        Raises:
+            InvalidInput: a bad image, number or head. UnsoundModel, ModelOutputError: an encoder that cannot
+                be used.
+        """
+        rule = RuleSpec.settle(
+            "encode",
+            n0=whole_number("n0", n0),
+            n=whole_number("n", n),
+            alpha=check_alpha(alpha),
+            decision=decision if head is not None else None,
+            served=whole_number("served", served),
+        )
+        spec = head_spec(head) if head is not None else None
+        found = []
+        for name, prepared in self._prepared(image, example, seed, batch):
+            error = self.noise.error(prepared.size)
+            course = rule.design(alpha=rule.alpha, sigma=self.sigma, noise_error=error, head=spec).begin()
+            while (need := course.need) is not None:
+                pieces = self._pieces(prepared, name, need.stage, need.first, need.end, seed, batch)
+                course = course.add(merged(tally_of(course, segment, rows, seed) for segment, rows in pieces))
+            verdict = course.verdict()
+            assert verdict is not None, "a finished course has a verdict"
+            found.append(verdict.proof)
+        return found[0] if image.ndim == 3 else tuple(found)
+
     def encode(
         self,
         image: Image,
@@ -79,7 +138,7 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         found = []
         for name, prepared in self._prepared(image, example, seed, batch):
             total = np.zeros(0)
-            for rows in self._pieces(prepared, name, "prediction", 0, count, seed, batch):
+            for _, rows in self._pieces(prepared, name, "prediction", 0, count, seed, batch):
                 total = rows.sum(axis=0) if not total.size else total + rows.sum(axis=0)
             found.append(total / count)
         return found[0] if image.ndim == 3 else np.stack(found)
@@ -97,7 +156,8 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
     ) -> Rows:
         """The unit features ``(n, k)`` of n draws of one image, of a stage no certificate uses by default."""
         ((name, prepared),) = self._prepared(image, example, seed, batch)
-        return np.concatenate(list(self._pieces(prepared, name, stage, first, n, seed, batch)))
+        pieces = self._pieces(prepared, name, stage, first, first + n, seed, batch)
+        return np.concatenate([rows for _, rows in pieces])
 
     def features(
         self, parts: Sequence[tuple[Prepared, Segment]], *, seed: int, batch: int, noise: Noise | None = None
@@ -156,9 +216,46 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
                 )
 
     def _pieces(
-        self, prepared: Prepared, name: int, stage: str, first: int, n: int, seed: int, batch: int | None
-    ) -> Any:
+        self, prepared: Prepared, name: int, stage: str, first: int, end: int, seed: int, batch: int | None
+    ) -> Iterator[tuple[Segment, Rows]]:
+        """The draws ``first .. end - 1`` in pieces of a batch, with their features."""
         size = batch or default_batch(prepared.shape, self.network.device)
-        for start in range(first, first + n, size):
-            segment = Segment(name, stage, start, min(size, first + n - start))
-            yield self.features([(prepared, segment)], seed=seed, batch=size)
+        for start in range(first, end, size):
+            segment = Segment(name, stage, start, min(size, end - start))
+            yield segment, self.features([(prepared, segment)], seed=seed, batch=size)
+
+
+def tally_of(course: Any, segment: Segment, features: Rows, seed: int) -> Tally:
+    """What the features of some draws are in the tallies: kept in a pilot, summed up by the plan after it."""
+    if segment.stage != "estimation":
+        return Features.of(segment.first, features)
+    plan = course.plan
+    sketch = basis(seed, segment.example, plan.dimension, plan.sketch)
+    found: Tally = plan.scores(features, sketch, first=segment.first)
+    return found
+
+
+def head_spec(head: Any, classes: Sequence[str] | None = None) -> HeadSpec:
+    """A head as a specification says it, its rows in the order of ``classes`` where given.
+
+    Raises:
+        InvalidInput: no head, or one that does not know these classes.
+    """
+    try:
+        rows, own = np.asarray(head.prototypes, dtype=np.float64), [str(name) for name in head.classes]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"a head of type {type(head).__name__}",
+            "it has no prototypes and classes",
+            "Make one with ZeroShotHead.from_examples or ZeroShotHead.from_prompts",
+        ) from error
+    wanted = [str(name) for name in classes] if classes is not None else own
+    if sorted(wanted) != sorted(own):
+        raise InvalidInput(
+            f"a head for {', '.join(own[:8])} on data of {', '.join(wanted[:8])}",
+            "its answers cannot be compared with the labels",
+            "Give the head the class names of the data, each once",
+        )
+    facts = dict(getattr(head, "facts", {}))
+    source = str(getattr(head, "source", facts.get("kind", type(head).__name__)))
+    return HeadSpec.of(source, wanted, rows[[own.index(name) for name in wanted]], facts)

@@ -7,15 +7,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from smoothcert.certificates.encoding_plan import SKETCH
 from smoothcert.smoothing.streams import Segment, normals
 
 
 @lru_cache(maxsize=128)  # more than the images under way of a usual run; a basis of 768 x 64 takes 0.4 MB
-def basis(seed: int, example: int, dimension: int) -> npt.NDArray[np.float64] | None:
-    """Orthonormal columns ``(k, 64)`` of a uniformly random subspace; ``None`` where k <= 64 needs none."""
-    if dimension <= SKETCH:
+def basis(seed: int, example: int, dimension: int, size: int) -> npt.NDArray[np.float64] | None:
+    """Orthonormal columns ``(dimension, size)`` of a uniformly random subspace; ``None`` for the whole space."""
+    if dimension <= size:
         return None
-    drawn = normals(seed, Segment(example, "sketch", 0, 1), (dimension, SKETCH), purpose="smoothing")[0]
+    drawn = normals(seed, Segment(example, "sketch", 0, 1), (dimension, size), purpose="smoothing")[0]
     found: npt.NDArray[np.float64] = np.linalg.qr(drawn)[0]
     return found
