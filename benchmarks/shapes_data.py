@@ -1,0 +1,146 @@
+"""SHAPES (Andreas et al. 2016): 3x3 grids of shapes and questions about them, read, parsed and made anew.
+
+A grid is nine cells of 10x10 pixels, each empty or one of {circle, square, triangle} in {red, green, blue}, in
+some size. A question asks whether something holds: "is a red shape left of a circle", also over two steps
+("left of above"), or of one thing alone ("is a red shape a circle"). The files hold only 10 questions to train
+on (64 images each); ``Maker`` composes images of their cells and asks questions of the same grammar, with
+answers computed from what ``parse`` read. It never sees a validation or test image.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DATA = Path(os.environ.get("SMOOTHCERT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SHAPES, COLOURS = ("circle", "square", "triangle"), ("red", "green", "blue")
+STEPS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
+WORDS = ("yes", "no", "is", "a", "shape", *SHAPES, *COLOURS, *STEPS, "of", "?")
+_CELL = 10
+EMPTY = 9
+"""The number of an empty cell; others are 3 * shape + colour."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images ``(N, 3, 30, 30)`` uint8, questions as in the files, answers ``(N,)`` bool."""
+
+    images: Any
+    questions: tuple[str, ...]
+    answers: Any
+
+
+def read(split: str, data: Path | None = None) -> Split:
+    """``train`` (640), ``val`` or ``test`` (1,024) as published, channels turned from BGR to RGB."""
+    with np.load((data or DATA) / "shapes_vqa" / "shapes_vqa.npz", allow_pickle=False) as stored:
+        images = np.ascontiguousarray(stored[f"{split}_images"][..., ::-1].transpose(0, 3, 1, 2))
+        return Split(images, tuple(map(str, stored[f"{split}_queries"])), stored[f"{split}_answers"])
+
+
+def cells(images: Any) -> Any:
+    """``(N, 3, 30, 30)`` -> ``(N, 9, 3, 10, 10)``, row by row."""
+    grid = images.reshape(-1, 3, 3, _CELL, 3, _CELL).transpose(0, 2, 4, 1, 3, 5)
+    return grid.reshape(-1, 9, 3, _CELL, _CELL)
+
+
+def assembled(parts: Any) -> Any:
+    """The inverse of ``cells``."""
+    grid = parts.reshape(-1, 3, 3, 3, _CELL, _CELL).transpose(0, 3, 1, 4, 2, 5)
+    return grid.reshape(-1, 3, 3 * _CELL, 3 * _CELL)
+
+
+def parse(cell: Any) -> int:
+    """What one cell ``(3, 10, 10)`` shows: its brightest channel, and the outline of what is not black.
+
+    A smoothed square is the product of its rows and its columns; a triangle is wider below than above.
+    """
+    grey = cell.max(axis=0).astype(float)
+    if not grey.any():
+        return EMPTY
+    first, second = np.linalg.svd(grey, compute_uv=False)[:2]
+    widths = (grey[grey.any(axis=1)] > 0).sum(axis=1)
+    shape = "square" if second < 0.03 * first else "triangle" if widths[-1] - widths[0] > 2 else "circle"
+    return 3 * SHAPES.index(shape) + int(cell.reshape(3, -1).max(axis=1).argmax())
+
+
+def parsed(images: Any) -> Any:
+    """``(N, 9)`` numbers of what the cells show."""
+    return np.array([[parse(cell) for cell in grid] for grid in cells(images)])
+
+
+def answer(question: str, grid: Any) -> bool:
+    """Whether the question holds for what ``parsed`` read of one image, ``(9,)``."""
+    first, steps, last = _terms(question)
+    return bool((_holds(first, grid) & _moved(_holds(last, grid), steps)).any())
+
+
+def questions() -> tuple[str, ...]:
+    """Every question of the grammar: things, with none, one or two steps between them."""
+    things = [f"a {shape}" for shape in SHAPES] + [f"a {colour} shape" for colour in COLOURS]
+    steps = [f"{step} of" if step in ("left", "right") else step for step in STEPS]
+    ways = [*steps, *(" ".join(pair) for pair in itertools.product(steps, steps))]
+    related = [f"is {a} {way} {b}" for a in things for way in ways for b in things]
+    said = [f"is {a} {b}" for a in things for b in [*things[:3], *COLOURS]]
+    return tuple(related + said)
+
+
+class Maker:
+    """New images out of the cells of given ones, and questions that are true half of the time.
+
+    Args:
+        images: whose cells are used, ``(N, 3, 30, 30)`` uint8: the training images and no others.
+    """
+
+    def __init__(self, images: Any) -> None:
+        self._cells = cells(images).reshape(-1, 3, _CELL, _CELL)
+        self._kinds = parsed(images).reshape(-1)
+        self._questions = questions()
+        self._terms = [_terms(question) for question in self._questions]
+
+    def batch(self, size: int, rng: np.random.Generator) -> Split:
+        """Images, questions and answers; cells may be mirrored, which changes no kind."""
+        chosen = rng.integers(len(self._cells), size=(size, 9))
+        parts, kinds = self._cells[chosen], self._kinds[chosen]
+        turned = rng.random((size, 9)) < 0.5
+        parts = np.where(turned[:, :, None, None, None], parts[..., ::-1], parts)
+        wanted = rng.random(size) < 0.5
+        asked = [self._one(grid, bool(want), rng) for grid, want in zip(kinds, wanted, strict=True)]
+        return Split(
+            assembled(parts), tuple(text for text, _ in asked), np.array([found for _, found in asked])
+        )
+
+    def _one(self, grid: Any, wanted: bool, rng: np.random.Generator) -> tuple[str, bool]:
+        found = False
+        for number in rng.integers(len(self._questions), size=20):
+            first, steps, last = self._terms[number]
+            found = bool((_holds(first, grid) & _moved(_holds(last, grid), steps)).any())
+            if found == wanted:
+                break
+        return self._questions[number], found
+
+
+def _terms(question: str) -> tuple[str, tuple[str, ...], str]:
+    words = [word for word in question.split() if word not in ("is", "a", "of", "shape")]
+    return words[0], tuple(words[1:-1]), words[-1]
+
+
+def _holds(thing: str, grid: Any) -> Any:
+    """Which of the nine cells show it."""
+    full = grid != EMPTY
+    return full & (grid // 3 == SHAPES.index(thing) if thing in SHAPES else grid % 3 == COLOURS.index(thing))
+
+
+def _moved(mask: Any, steps: Sequence[str]) -> Any:
+    """Cells from which the steps, the last one first, lead from a cell of the mask to its neighbours."""
+    grid = mask.reshape(3, 3)
+    for step in reversed(steps):
+        down, right = STEPS[step]
+        padded = np.pad(grid, 1)
+        grid = padded[1 - down : 4 - down, 1 - right : 4 - right]
+    return grid.reshape(-1)
