@@ -16,7 +16,7 @@ from smoothcert.bounds.covariance import top_eigenvalue_upper
 from smoothcert.certificates import margin
 from smoothcert.certificates.cosine import LAMBDA_SHARE, FeatureCertificate
 from smoothcert.certificates.course import Need, Verdict, of_need
-from smoothcert.certificates.encoding_plan import SKETCH, SKETCH_STEP, Numbers, Plan, Rows
+from smoothcert.certificates.encoding_plan import MOST_RIVALS, SKETCH, SKETCH_STEP, Numbers, Plan, Rows
 from smoothcert.certificates.gaussian import certify, round_down
 from smoothcert.certificates.margin import Decision
 from smoothcert.errors import InvalidInput
@@ -48,12 +48,28 @@ class Encoding:
         return 1 + self.n0 + self.n
 
     @property
+    def decisions(self) -> tuple[str, ...]:
+        """The certificates of a head's answer that are counted."""
+        if self.prototypes is None:
+            return ()
+        alone = self.decision == "votes" or len(self.prototypes) > MOST_RIVALS + 1
+        return ("votes",) if alone else ("votes", "margin", "dual")
+
+    @property
     def numbers(self) -> Numbers:
         """What plans need to know."""
         return Numbers(self.n, self.alpha, self.prototypes, self.decision)
 
     def looks_at(self, draws: int) -> bool:
         return False  # a stage is read whole
+
+    def __post_init__(self) -> None:
+        if self.decision in ("margin", "dual") and self.decision not in self.decisions:
+            raise InvalidInput(
+                f"decision = {self.decision!r} without a head of at most {MOST_RIVALS + 1} classes",
+                "a margin is counted for every rival class",
+                "Write decision='votes', which needs one count",
+            )
 
     def begin(self, label: int | None = None) -> EncodingCourse:
         return EncodingCourse(self)

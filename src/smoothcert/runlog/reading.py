@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smoothcert.bounds.multiplicity import check_alpha
-from smoothcert.certificates import Prediction
-from smoothcert.certificates.course import Verdict
+from smoothcert.certificates import Certificate, Prediction
+from smoothcert.certificates.course import Design, Verdict
 from smoothcert.certificates.grouped import Grouped
 from smoothcert.errors import InvalidInput, RunFileError
 from smoothcert.runlog.configuration import sampler_name
@@ -48,9 +48,26 @@ def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
     return images
 
 
-def outcome(example: int, label: int, verdict: Verdict, seconds: float) -> Outcome:
-    """What the draws of one image prove, in the form that analyses read."""
+def outcome(
+    example: int, label: int, verdict: Verdict, seconds: float, decision: str | None = None
+) -> Outcome:
+    """What the draws of one image prove, in the form that analyses read.
+
+    ``decision`` asks for another certificate of a head's answer than the one the run chose.
+    """
     proof = verdict.proof
+    if not isinstance(proof, Certificate | Prediction):
+        chosen = next((d for d in proof.decisions if decision in (None, d.rule)), None)
+        return Outcome(
+            example,
+            label,
+            chosen.label if chosen else None,
+            chosen.radius if chosen else None,
+            seconds,
+            draws=verdict.draws,
+            reason=verdict.reason,
+            feature=proof,
+        )
     return Outcome(
         example,
         label,
@@ -63,25 +80,33 @@ def outcome(example: int, label: int, verdict: Verdict, seconds: float) -> Outco
     )
 
 
-def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Results:
+def results(
+    run: RunReader | str | Path, *, alpha: float | None = None, decision: str | None = None
+) -> Results:
     """Every finished image of a run with its certificate.
 
     Args:
         run: an open run, or the path of one.
         alpha: another error probability than the specification's; the result is then marked post hoc,
             because a level chosen after seeing the votes proves nothing at that level.
+        decision: of a run with a head, the certificate of its answer to read (``"votes"``, ``"margin"``,
+            ``"dual"``), instead of the one the run fixed.
+
+    Raises:
+        InvalidInput: an alpha the draws do not allow, or a decision that was not counted.
     """
     reader = open_run(run) if not isinstance(run, RunReader) else run
     specification = reader.specification
     level = _readable_level(specification, alpha)
     labels = {row.example: row.label for row in reader.examples()}
     design = specification.design(level)
+    _check_decision(design, decision)
     found = standings(design, reader.checked_tallies(), labels)
     outcomes = []
     for example, standing in sorted(found.items()):
         verdict = standing.course.verdict()
         if verdict is not None and example in labels:
-            outcomes.append(outcome(example, labels[example], verdict, standing.seconds))
+            outcomes.append(outcome(example, labels[example], verdict, standing.seconds, decision))
     rule = specification.rule
     return Results(
         name=str(reader.directory),
@@ -99,7 +124,20 @@ def results(run: RunReader | str | Path, *, alpha: float | None = None) -> Resul
             r for r in rule.rule.radii if isinstance(design, Grouped) and r not in design.decidable
         ),
         label_aware=rule.label_aware,
+        task=rule.task,
+        decision=decision or rule.decision,
     )
+
+
+def _check_decision(design: Design, decision: str | None) -> None:
+    known: tuple[str, ...] = getattr(design, "decisions", ())
+    if decision is not None and decision not in known:
+        counted = " or ".join(f"'{name}'" for name in known)
+        raise InvalidInput(
+            f"decision = {decision!r}",
+            f"this run counted {counted}" if known else "this run has no head whose answer is certified",
+            f"Write {counted}" if known else "Leave it out, or make a run with --head",
+        )
 
 
 def _readable_level(specification: Specification, alpha: float | None) -> float:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from smoothcert.certificates.cosine import FeatureCertificate
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Outcome:
         hits: how many of the deciding draws answered the true class, where the votes are known.
         draws: how many draws the image took, where known.
         reason: why they ended there (``certificates.course.REASONS``), where known.
+        feature: what is proved of the image's feature, in a run that certifies features.
     """
 
     index: int
@@ -31,6 +36,7 @@ class Outcome:
     hits: int | None = None
     draws: int | None = None
     reason: str | None = None
+    feature: FeatureCertificate | None = None
 
     @property
     def correct(self) -> bool:
@@ -58,6 +64,8 @@ class Results:
         stop: the stopping rule; ``None`` where an imported log does not say.
         radii: the radii the rule decided one by one; a radius between them counts as the next larger one.
         out_of_reach: those of them that not even unanimous votes would prove.
+        task: ``certify``, ``predict`` or ``encode``.
+        decision: how the answer of a head was certified; ``None`` where there is no head.
         label_aware: true when images were dropped as soon as their answer was seen to be wrong.
     """
 
@@ -75,6 +83,13 @@ class Results:
     radii: tuple[float, ...] = ()
     out_of_reach: tuple[float, ...] = ()
     label_aware: bool = False
+    task: str = "certify"
+    decision: str | None = None
+
+    @property
+    def certifies_features(self) -> bool:
+        """Whether the run says something of features."""
+        return self.task == "encode"
 
     @property
     def complete(self) -> bool:
