@@ -13,9 +13,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     "SmoothedClassifier": "smoothcert.smoothing",
+    "SmoothedEncoder": "smoothcert.smoothing",
     "ZeroShotHead": "smoothcert.encoders",
     "certify": "smoothcert.engine",
     "predict": "smoothcert.engine",
+    "encode": "smoothcert.engine",
     "open_run": "smoothcert.runlog",
     "open_runs": "smoothcert.runlog",
     "verify": "smoothcert.runlog",
@@ -23,6 +25,7 @@ _HOME = {
 }
 _ROOMS = (
     "analysis",
+    "attacks",
     "backends",
     "bounds",
     "certificates",
@@ -44,6 +47,7 @@ __all__ = ["__version__", *sorted(_HOME), *_ROOMS]
 if TYPE_CHECKING:  # what the names below stand for, for type checkers and editors
     from smoothcert import (  # noqa: F401
         analysis,
+        attacks,
         backends,
         bounds,
         certificates,
@@ -60,10 +64,10 @@ if TYPE_CHECKING:  # what the names below stand for, for type checkers and edito
         training,
     )
     from smoothcert.encoders import ZeroShotHead  # noqa: F401
-    from smoothcert.engine import certify, predict  # noqa: F401
+    from smoothcert.engine import certify, encode, predict  # noqa: F401
     from smoothcert.errors import SmoothcertError  # noqa: F401
     from smoothcert.runlog import open_run, open_runs, verify  # noqa: F401
-    from smoothcert.smoothing import SmoothedClassifier  # noqa: F401
+    from smoothcert.smoothing import SmoothedClassifier, SmoothedEncoder  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,7 @@ class Accelerator:
 
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Accelerator:
-    for module in ("smoothcert.engine.run", "smoothcert.smoothing.batch_size"):
+    for module in ("smoothcert.engine.job", "smoothcert.smoothing.batch_size"):
         monkeypatch.setattr(f"{module}.is_accelerator", lambda device: True)
     return Accelerator(100)
 

@@ -3,6 +3,7 @@
 May import smoothing and every lower floor.
 """
 
-from smoothcert.engine.run import Estimate, Job, certify, predict, prepare
+from smoothcert.engine.job import Estimate, Job, prepare
+from smoothcert.engine.run import certify, encode, predict
 
-__all__ = ["Estimate", "Job", "certify", "predict", "prepare"]
+__all__ = ["Estimate", "Job", "certify", "encode", "predict", "prepare"]

@@ -1,246 +1,17 @@
-"""``certify`` and ``predict`` over a data set: settle the specification, check the model, run, resume."""
+"""``certify``, ``predict`` and ``encode`` over a data set."""
 
 from __future__ import annotations
 
-import os
-import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from smoothcert import datasets
-from smoothcert.engine.blocks import Blocks, block_size
-from smoothcert.engine.evaluate import Evaluation, Images, Scoring, Voting
-from smoothcert.engine.local import Source, execute
-from smoothcert.engine.plan import Plan, Planned
-from smoothcert.engine.progress import display
-from smoothcert.engine.specify import environment, example_rows, specify, with_classes_of
-from smoothcert.engine.track import Tracker
-from smoothcert.errors import InvalidInput
+from smoothcert.engine.job import prepare
 from smoothcert.protocols import Dataset
-from smoothcert.runlog import results
-from smoothcert.runlog.configuration import write_configuration
-from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
-from smoothcert.runlog.specification import ExecutionSpec, HeadSpec, RuleSpec, Specification
-from smoothcert.runlog.standing import standings
-from smoothcert.runlog.store import (
-    ExampleRow,
-    RunWriter,
-    another_run,
-    create_or_resume,
-    open_run,
-    stored_specification,
-)
-from smoothcert.smoothing.batch_size import batch_for
+from smoothcert.runlog.specification import Decide, RuleSpec
 from smoothcert.smoothing.classifier import SmoothedClassifier
-from smoothcert.smoothing.encoder import SmoothedEncoder
-from smoothcert.smoothing.lanes import is_accelerator
-from smoothcert.smoothing.network import intra_op_threads
-from smoothcert.smoothing.streams import Segment
-
-_WARM_UP = 2  # batches a worker timed for the estimate; the model check has warmed everything up
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will cost, from a short warm-up on real inputs; the most it can, under a stopping rule."""
-
-    draws: int
-    draws_per_second: float
-    batch: int
-    workers: int
-    device: str
-    at_most: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Expected duration."""
-        return self.draws / self.draws_per_second
-
-    def __str__(self) -> str:
-        bound = "at most " if self.at_most else ""
-        said = f"{bound or 'about '}{duration(self.seconds)}"
-        return (
-            f"{bound}{self.draws:,} draws at about {self.draws_per_second:,.0f}/s on {self.device} "
-            f"({self.workers} workers, batches of {self.batch}): {said}"
-            f"{'; most images need far fewer' if self.at_most else ''}"
-        )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run, ready to start: everything settled and nothing drawn."""
-
-    smoothed: SmoothedClassifier | SmoothedEncoder
-    data: Dataset
-    rows: list[ExampleRow]
-    specification: Specification
-    directory: Path
-    workers: int
-
-    @property
-    def plan(self) -> Plan:
-        """Its batches, where the numbers of draws are fixed; else what they can come to."""
-        spec = self.specification
-        return Plan([row.example for row in self.rows], spec.rule.stages, spec.execution.batch)
-
-    def images(self) -> Images:
-        """Its images, prepared for the noise when asked for."""
-        positions = {row.example: k for k, row in enumerate(self.rows)}
-        return Images(self.data, self.smoothed.noise_for(self.data.levels), positions)
-
-    def check_model(self) -> None:
-        """Refuse a model that is not a function of one draw."""
-        execution = self.specification.execution
-        images = self.images()
-        some = [images[row.example] for row in self.rows[: min(len(self.rows), execution.batch, 32)]]
-        seed = self.specification.noise.seed
-        self.smoothed.check(
-            some,
-            seed=seed,
-            batch=execution.batch,
-            noise=images.noise,
-            workers=self.workers,
-            afresh=True,
-        )
-
-    def draws_left(self) -> int:
-        """Draws that are not stored yet."""
-        if stored_specification(self.directory) is None:
-            return self.plan.draws
-        rows = [row for row, _ in open_run(self.directory).tallies()]
-        design, labels = self.specification.design(), {row.example: row.label for row in self.rows}
-        found = standings(design, rows, labels)
-        under = {example for example in labels if example not in found or found[example].course.need}
-        return design.most * len(under) - sum(row.draws for row in rows if row.example in under)
-
-    def estimate(self) -> Estimate:
-        """Time a few batches on a stream that no certificate uses."""
-        execution = self.specification.execution
-        spec, images, first = self.specification, self.images(), self.rows[0].example
-        image, seed, batch = images[first], spec.noise.seed, execution.batch
-        segments = [Segment(first, "check", 10**6 + k * batch, batch) for k in range(_WARM_UP * self.workers)]
-
-        def label(segment: Segment) -> None:
-            self.smoothed.answers([(image, segment)], seed=seed, batch=batch, noise=images.noise)
-
-        with intra_op_threads(execution.threads), ThreadPoolExecutor(self.workers) as pool:
-            started = time.perf_counter()
-            list(pool.map(label, segments))
-            took = time.perf_counter() - started
-        return Estimate(
-            self.draws_left(),
-            batch * len(segments) / took,
-            batch,
-            self.workers,
-            execution.device,
-            at_most=not spec.rule.fixed,
-        )
-
-    def run(self, *, quiet: bool = False) -> Results:
-        """Draw what is missing and return every certificate; ``Interrupted`` keeps what is finished."""
-        spec = self.specification
-        writer = create_or_resume(self.directory, spec, self.rows, environment())
-        try:
-            write_configuration(self.directory, spec, data_dir=getattr(self.data, "data_dir", None))
-            source, tracker = self._source(writer)
-            draws = self.plan.draws if spec.rule.fixed else None
-            title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
-            bar = display(title, len(self.rows), draws, tracker, spec.noise.sigma, quiet=quiet)
-            with bar, intra_op_threads(spec.execution.threads):
-                execute(
-                    self._evaluation(tracker),
-                    source,
-                    writer,
-                    lambda: bar.update(tracker),
-                    workers=self.workers,
-                )
-            return results(writer)
-        finally:
-            writer.close()
-
-    def _evaluation(self, tracker: Tracker) -> Evaluation:
-        """How a batch becomes rows: votes or scores."""
-        spec = self.specification
-        encodes = spec.rule.task == "encode"
-        counting = Scoring(tracker, spec.noise.seed) if encodes else Voting()
-        return Evaluation(self.smoothed, self.images(), spec, counting)
-
-    def _source(self, writer: RunWriter) -> tuple[Source, Tracker]:
-        """The batches that are left to evaluate, and the score of the images."""
-        spec, rows = self.specification, list(writer.checked_tallies())
-        labels = {row.example: row.label for row in self.rows}
-        stored = standings(spec.design(), rows, labels)
-        tracker = Tracker(spec.design(), labels, stored)
-        if spec.rule.fixed and spec.rule.task != "encode":
-            return Planned(self.plan, tracker, merge(rows)), tracker
-        batch = spec.execution.batch
-        # Every image takes turns under 'anytime', so that all stand equally whenever somebody stops.
-        slots = batch // block_size(batch)
-        most = len(labels) if spec.rule.rule.kind == "anytime" else 2 * slots * (self.workers + 2)
-        return Blocks(list(labels), tracker, stored, batch, most), tracker
-
-
-def prepare(
-    smoothed: SmoothedClassifier | SmoothedEncoder,
-    data: Dataset | str,
-    directory: str | Path,
-    rule: RuleSpec,
-    *,
-    head: HeadSpec | None = None,
-    seed: int = 0,
-    batch: int | None = None,
-    threads: int | None = None,
-    workers: int | None = None,
-) -> Job:
-    """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one."""
-    directory = Path(directory)
-    data = datasets.load(data) if isinstance(data, str) else data
-    if workers is not None and workers < 1:
-        raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
-    if isinstance(smoothed, SmoothedClassifier):
-        smoothed = with_classes_of(smoothed, data)
-    rows = example_rows(data)
-    stored = stored_specification(directory)
-    if batch is None and stored is None and is_accelerator(smoothed.network.device):
-        noise = smoothed.noise_for(data.levels)
-        batch = batch_for(smoothed, noise.prepare(data[0].image), noise, seed=seed)
-    spec = specify(
-        smoothed, data, rows, rule, head=head, seed=seed, batch=batch, threads=threads, stored=stored
-    )
-    if stored is not None and stored.identity() != spec.identity():
-        raise another_run(directory, stored, spec)
-    spec.design()  # a rule that can decide nothing is refused before the model is asked
-    job = Job(smoothed, data, rows, spec, directory, workers or default_workers(spec.execution))
-    with intra_op_threads(spec.execution.threads):
-        job.check_model()
-    return job
-
-
-def default_workers(execution: ExecutionSpec) -> int:
-    """Batches in work at a time: on a CPU as many as the cores have room for.
-
-    Beside an accelerator they draw the noise while two of them compute (``smoothing.lanes``): more than one,
-    so that neither waits for the other.
-    """
-    if execution.device != "cpu":
-        return min(max(usable_cores(), 3), 8)
-    return max(1, usable_cores() // execution.threads)
-
-
-def usable_cores() -> int:
-    """Cores this process may use, which a container or batch queue can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from smoothcert.smoothing.encoder import SmoothedEncoder, head_spec
 
 
 def certify(
@@ -328,3 +99,61 @@ def predict(
     rule = RuleSpec.settle("predict", stop=stop, alpha=alpha, n=n)
     job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads, workers=workers)
     return job.run(quiet=quiet)
+
+
+def encode(
+    smoothed: SmoothedEncoder,
+    data: Dataset | str,
+    directory: str | Path,
+    *,
+    head: Any | None = None,
+    decision: Decide = "auto",
+    served: int | None = None,
+    n0: int | None = None,
+    n: int | None = None,
+    alpha: float = 0.001,
+    seed: int = 0,
+    batch: int | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
+    quiet: bool = True,
+) -> Results:
+    """For each image, with probability >= 1 - alpha, its feature keeps the stated cosines under attack.
+
+    Args:
+        smoothed: the smoothed encoder. data: the images, or the name of a data set.
+        head: a ``ZeroShotHead`` with the class names of the data, whose answers are certified too.
+        decision: how: ``"votes"``, ``"margin"``, ``"dual"``, or ``"auto"``, chosen on each image's pilot.
+        served: draws of the feature that is used, for the certificate of that feature.
+        n0: pilot draws (100). n: estimation draws (10,000).
+        alpha: error probability of each claim about an image: its cosines, its answer.
+
+    Other arguments, errors and resumption as for ``certify``. Source: THEORY 3.
+    """
+    data = datasets.load(data) if isinstance(data, str) else data
+    rule = encode_rule(head, decision=decision, served=served, n0=n0, n=n, alpha=alpha)
+    spec = head_spec(head, data.classes) if head is not None else None
+    job = prepare(
+        smoothed, data, directory, rule, head=spec, seed=seed, batch=batch, threads=threads, workers=workers
+    )
+    return job.run(quiet=quiet)
+
+
+def encode_rule(
+    head: Any | None,
+    *,
+    decision: Decide = "auto",
+    served: int | None = None,
+    n0: int | None = None,
+    n: int | None = None,
+    alpha: float = 0.001,
+) -> RuleSpec:
+    """The statistics of a run that encodes, with what is left open at its usual value."""
+    return RuleSpec.settle(
+        "encode",
+        alpha=alpha,
+        n0=n0,
+        n=n,
+        decision=decision if head is not None else None,
+        served=served,
+    )
