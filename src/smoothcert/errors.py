@@ -88,5 +88,9 @@ class VerificationFailed(SmoothcertError):
     """A run file whose contents do not support its claims."""
 
 
+class CertificateBroken(SmoothcertError):
+    """An attack inside a certified radius that succeeded, with evidence from draws it never saw."""
+
+
 class Interrupted(SmoothcertError):
     """The run was stopped from outside; everything finished is stored and the same command continues."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from smoothcert.attacks.ball import Ball
+from smoothcert.attacks.ball import Ball, Radius
 from smoothcert.attacks.expectation import from_loss
 from smoothcert.attacks.search import Search, climb
 from smoothcert.errors import InvalidInput
@@ -44,7 +44,7 @@ def attack_answers(
     loss: Loss,
     images: Tensor,
     *,
-    radius: float,
+    radius: Radius,
     search: Search | None = None,
     levels: int | None = 255,
 ) -> AnswerAttack:
@@ -54,7 +54,7 @@ def attack_answers(
         loss: ``(B, C, H, W)`` in [0, 1] -> ``(B,)``, differentiable; one row must not depend on another's
             image. Average over the noise of a smoothed model inside of it.
         images: ``(B, C, H, W)`` float in [0, 1].
-        radius: L2 on pixels in [0, 1].
+        radius: L2 on pixels in [0, 1], one for all images or one each.
         search: the effort; ``eot``, ``fresh`` and ``batch`` are the loss's own matter. Starts at the images
             themselves, then anywhere in the ball.
         levels: L of images with levels 0..L, ``None`` for float images that may become anything.
@@ -64,7 +64,7 @@ def attack_answers(
             another shape.
     """
     search, centre = search or Search(), _checked(images)
-    ball, objective = Ball(centre, radius, levels), from_loss(loss)
+    ball, objective = Ball.around(centre, radius, levels), from_loss(loss)
     with torch.no_grad():
         before = loss(centre).double().cpu().numpy()
     found: Any = None

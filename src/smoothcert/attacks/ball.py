@@ -7,6 +7,7 @@ hands out is such an image, its distance counted in whole levels. On the way it 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,31 +18,42 @@ from torch import Tensor
 
 from smoothcert.errors import InvalidInput
 
+Radius = float | Sequence[float]
 _HALVINGS = 50  # of an interval: far below the resolution of float32
 _FARTHEST = 8.0  # a movement is lengthened at most this many times before its levels are rounded
 
 
 @dataclass(frozen=True)
 class Ball:
-    """The L2 balls of one radius around several images, cut off at [0, 1].
+    """The L2 balls around several images, cut off at [0, 1]. ``Ball.around`` makes it.
 
     Attributes:
         centre: ``(B, C, H, W)`` float32 in [0, 1], the images themselves.
-        radius: L2 on pixels in [0, 1].
+        radii: ``(B,)``, L2 on pixels in [0, 1].
         levels: L where the images have levels 0..L, ``None`` for float images.
     """
 
     centre: Tensor
-    radius: float
+    radii: Tensor
     levels: int | None = None
 
-    def __post_init__(self) -> None:
-        if not 0.0 < self.radius < math.inf:
+    @classmethod
+    def around(cls, centre: Tensor, radius: Radius, levels: int | None) -> Ball:
+        """One radius for all images, or one each.
+
+        Raises:
+            InvalidInput: a radius that is not positive and finite, or another number of them than of images.
+        """
+        several = (
+            [float(r) for r in radius] if isinstance(radius, Sequence) else [float(radius)] * len(centre)
+        )
+        if len(several) != len(centre) or not all(0.0 < r < math.inf for r in several):
             raise InvalidInput(
-                f"radius = {self.radius!r}",
-                "an attack needs room: a positive, finite L2 distance on pixels in [0, 1]",
+                f"radius = {radius!r} for {len(centre)} images",
+                "an attack needs positive, finite L2 distances on pixels in [0, 1], one for all or each",
                 "Write for example radius=0.25",
             )
+        return cls(centre, torch.tensor(several, dtype=torch.float64, device=centre.device), levels)
 
     def project(self, images: Tensor) -> Tensor:
         """The nearest images of the ball (the exact Euclidean projection, to float32's resolution).
@@ -50,11 +62,11 @@ class Ball:
         multiplier shortens the movement, the box cuts it off, and the length grows with s.
         """
         moved = images - self.centre
-        low, high = torch.zeros_like(moved[:, 0, 0, 0]), torch.ones_like(moved[:, 0, 0, 0])
-        inside = lengths((self.centre + moved).clamp(0, 1) - self.centre) <= self.radius
+        low, high = torch.zeros_like(self.radii), torch.ones_like(self.radii)
+        inside = lengths((self.centre + moved).clamp(0, 1) - self.centre) <= self.radii
         for _ in range(0 if bool(inside.all()) else _HALVINGS):
             middle = 0.5 * (low + high)
-            fits = lengths(self._at(moved, middle) - self.centre) <= self.radius
+            fits = lengths(self._at(moved, middle) - self.centre) <= self.radii
             low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
         return self._at(moved, torch.where(inside, torch.ones_like(low), low))
 
@@ -64,32 +76,37 @@ class Ball:
         The first d of d + 2 coordinates of a random point of a sphere are an even spread over a ball.
         """
         flat = normals[:, :-2] / normals.norm(dim=1, keepdim=True)
-        return self.project(self.centre + self.radius * flat.reshape(self.centre.shape))
+        return self.project(self.centre + each(self.radii, self.centre) * flat.reshape(self.centre.shape))
 
     def handed_out(self, images: Tensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
         """The attacked images and their distances, each distance rounded up and at most the radius.
 
         On the grid for images with levels; elsewhere what ``project`` gives, shrunk until it fits in float64.
         """
-        clean = self.centre.detach().cpu().numpy()
+        clean, radii = self.centre.detach().cpu().numpy(), self.radii.tolist()
         found = self.project(images).detach().cpu().numpy()
         if self.levels is None:
-            fitting = [_shrunk(one, two, self.radius) for one, two in zip(clean, found, strict=True)]
+            fitting = [_shrunk(*ball) for ball in zip(clean, found, radii, strict=True)]
             norms = [distance(one, two) for one, two in zip(clean, fitting, strict=True)]
             return np.stack(fitting), np.array(norms)
-        pairs = [on_grid(one, two, self.radius, self.levels) for one, two in zip(clean, found, strict=True)]
+        pairs = [on_grid(*ball, self.levels) for ball in zip(clean, found, radii, strict=True)]
         image = np.stack([levels for levels, _ in pairs]).astype(np.float32) / np.float32(self.levels)
         return image, np.array([norm for _, norm in pairs])
 
     def _at(self, moved: Tensor, scale: Tensor) -> Tensor:
-        found: Tensor = (self.centre + moved * scale[:, None, None, None]).clamp(0, 1)
+        found: Tensor = (self.centre + moved * each(scale, moved)).clamp(0, 1)
         return found
 
 
 def lengths(moved: Tensor) -> Tensor:
-    """``(B, ...)`` -> ``(B,)`` L2 norms, added up in float64."""
-    found: Tensor = moved.detach().flatten(1).double().norm(dim=1).to(moved.dtype)
+    """``(B, ...)`` -> ``(B,)`` L2 norms in float64."""
+    found: Tensor = torch.linalg.vector_norm(moved.detach().flatten(1).double(), dim=1)
     return found
+
+
+def each(values: Tensor, images: Tensor) -> Tensor:
+    """``(B,)`` -> ``(B, 1, 1, 1)`` of the images' type: one number for each image."""
+    return values.to(images.dtype)[:, None, None, None]
 
 
 def distance(clean: npt.NDArray[np.float32], attacked: npt.NDArray[np.float32]) -> float:

@@ -221,11 +221,13 @@ class VoteEvidence:
     alpha: float
 
 
-def vote_evidence(label: int, votes: Votes, classes: int, alpha: float = ALPHA) -> VoteEvidence:
+def vote_evidence(
+    label: int, votes: Votes, classes: int, alpha: float = ALPHA, *, looks: int = 1
+) -> VoteEvidence:
     """Does another class beat ``label``? If none does, a p-value below q has probability at most q.
 
     For a rival with p_B <= p_A, n_B given n_A + n_B is at most Bin(., 1/2); all classes - 1 rivals are
-    looked at (Bonferroni).
+    looked at (Bonferroni), and so are all ``looks`` that could have been the last.
     """
     rivals = [(count, other) for other, count in votes.counts if other != label]
     count, rival = max(rivals, default=(0, None), key=lambda pair: (pair[0], -(pair[1] or 0)))
@@ -235,9 +237,9 @@ def vote_evidence(label: int, votes: Votes, classes: int, alpha: float = ALPHA) 
         label,
         votes,
         rival,
-        min(1.0, max(1, classes - 1) * tail),
+        min(1.0, looks * max(1, classes - 1) * tail),
         mine / votes.total,
-        clopper_pearson_upper(mine, votes.total, alpha),
+        clopper_pearson_upper(mine, votes.total, alpha / looks),
         alpha,
     )
 

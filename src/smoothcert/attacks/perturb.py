@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from smoothcert.attacks import aims
-from smoothcert.attacks.ball import Ball
+from smoothcert.attacks.ball import Ball, Radius
 from smoothcert.attacks.expectation import Aim, Expectation, Rows
 from smoothcert.attacks.search import Search, climb
 from smoothcert.errors import InvalidInput
@@ -52,7 +52,7 @@ def attack_features(
     smoothed: SmoothedEncoder,
     images: Images,
     *,
-    radius: float,
+    radius: Radius,
     search: Search | None = None,
     goal: Aim | None = None,
     soft: Rows | None = None,
@@ -64,7 +64,7 @@ def attack_features(
     Args:
         smoothed: what is attacked.
         images: ``(B, C, H, W)`` as for ``certify``.
-        radius: L2 on pixels in [0, 1].
+        radius: L2 on pixels in [0, 1], one for all images or one each.
         search: the effort.
         goal: what the attacker wants of F(x + delta), see ``aims``; ``None`` is away from F(x).
         soft: maps unit features to other rows, whose mean ``goal`` is then about (``soft_votes``).
@@ -88,7 +88,7 @@ def attack_votes(
     images: Images,
     labels: Sequence[int],
     *,
-    radius: float,
+    radius: Radius,
     search: Search | None = None,
     targets: Sequence[int] | None = None,
     examples: Sequence[int] | None = None,
@@ -134,7 +134,7 @@ def _attacked(
     rows: Rows,
     goal: Aim | None,
     images: Images,
-    radius: float,
+    radius: Radius,
     search: Search,
     examples: Sequence[int] | None,
 ) -> tuple[Perturbed, ...]:
@@ -146,7 +146,7 @@ def _attacked(
     network.settle()
     levels: int | None = getattr(smoothed.noise, "levels", None) if smoothed.noise.kind == "grid" else None
     clean = np.stack(prepared).astype(np.float32) / np.float32(levels or 1)
-    ball = Ball(torch.from_numpy(clean).to(network.device), radius, levels)
+    ball = Ball.around(torch.from_numpy(clean).to(network.device), radius, levels)
 
     def expectation(aim: Aim) -> Expectation:
         return Expectation(

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from smoothcert.attacks.ball import Ball, lengths
+from smoothcert.attacks.ball import Ball, each, lengths
 from smoothcert.errors import InvalidInput, UnknownName
 
 Method = Literal["pgd", "apgd"]
@@ -90,12 +90,12 @@ def _pgd(search: Search, objective: Objective, ball: Ball, start: Tensor) -> Ten
 
     Shrinking averages out what the noise of single gradients did.
     """
-    length = ball.radius * (search.step if search.step is not None else 2.5 / search.steps)
+    length = ball.radii * (search.step if search.step is not None else 2.5 / search.steps)
     images = start
     for step in range(search.steps):
         left = (search.steps - step) / search.steps
         _, gradient = objective(images, step)
-        images = ball.project(images + min(1.0, 2.0 * left) * length * directions(gradient))
+        images = ball.project(images + each(min(1.0, 2.0 * left) * length, images) * directions(gradient))
     return images
 
 
@@ -108,11 +108,11 @@ def _apgd(search: Search, objective: Objective, ball: Ball, start: Tensor) -> Te
     images, before = start, start
     value, gradient = objective(images, 0)
     best, best_value, best_gradient = images, value, gradient
-    length = torch.full_like(value, ball.radius * (search.step if search.step is not None else 2.0))
+    length = ball.radii * (search.step if search.step is not None else 2.0)
     gains, kept_length, kept_best = torch.zeros_like(value), length.clone(), best_value.clone()
     stops, last = _checkpoints(search.steps), 0
     for step in range(1, search.steps + 1):
-        straight = ball.project(images + _each(length) * directions(gradient))
+        straight = ball.project(images + each(length, images) * directions(gradient))
         share = 0.75 if step > 1 else 1.0
         moved = ball.project(images + share * (straight - images) + (1.0 - share) * (images - before))
         before, images, previous = images, moved, value
@@ -144,14 +144,10 @@ def directions(gradient: Tensor) -> Tensor:
     """Each image's gradient divided by its norm; a gradient that is 0 or not finite gives 0."""
     clean = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
     largest = clean.abs().flatten(1).amax(dim=1)
-    scaled = clean / _each(torch.where(largest > 0, largest, torch.ones_like(largest)))
+    scaled = clean / each(torch.where(largest > 0, largest, torch.ones_like(largest)), clean)
     norm = lengths(scaled)
-    return scaled / _each(torch.where(norm > 0, norm, torch.ones_like(norm)))
-
-
-def _each(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
+    return scaled / each(torch.where(norm > 0, norm, torch.ones_like(norm)), clean)
 
 
 def _either(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    return torch.where(_each(chosen), one, other)
+    return torch.where(chosen[:, None, None, None], one, other)

@@ -1,8 +1,8 @@
 """The command line: one file a verb; parse, call, print. May import every room, heavy ones only in functions.
 
 Exit codes: 0 done; 1 a bug of ours; 2 bad input; 3 a model or shortcut that would be unsound; 4 a run file,
-checkpoint or data file that cannot be used; 5 a verification that failed; 130 and 143 interrupted by Ctrl-C
-and SIGTERM (everything finished is kept, the same command continues).
+checkpoint or data file that cannot be used; 5 a verification that failed; 6 a certificate an attack broke;
+130 and 143 interrupted by Ctrl-C and SIGTERM (everything finished is kept, the same command continues).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from smoothcert import errors
 from smoothcert.cli.application import app
 
 EXIT_CODES: tuple[tuple[type[errors.SmoothcertError], int], ...] = (
+    (errors.CertificateBroken, 6),
     (errors.VerificationFailed, 5),
     (errors.RunFileError, 4),
     (errors.CheckpointError, 4),

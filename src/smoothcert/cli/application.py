@@ -5,14 +5,28 @@ from __future__ import annotations
 import typer
 
 from smoothcert import __version__
-from smoothcert.cli import certify, curve, export, grid, inspect, predict, status, table, train, tune, verify
+from smoothcert.cli import (
+    attack,
+    certify,
+    curve,
+    export,
+    grid,
+    inspect,
+    predict,
+    status,
+    table,
+    train,
+    tune,
+    verify,
+)
 
 app = typer.Typer(
     name="smoothcert",
     help="Provable L2 robustness for image classifiers you already have, by randomized smoothing behind a "
     "diffusion denoiser. Without arguments 'smoothcert certify' certifies handwritten digits, in a minute.",
     epilog="Exit codes: 0 done, 2 bad input, 3 unsound model, 4 unusable run file or checkpoint, 5 failed "
-    "verification, 130/143 interrupted (run the same command to continue).",
+    "verification, 6 a certificate broken by an attack, 130/143 interrupted (run the same command to "
+    "continue).",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -34,6 +48,7 @@ app.command("table")(table.table)
 app.command("curve")(curve.curve)
 app.command("grid")(grid.grid)
 app.command("verify")(verify.verify)
+app.command("attack")(attack.attack)
 app.command("status")(status.status)
 app.command("export")(export.export)
 app.add_typer(train.app, name="train")
