@@ -13,16 +13,27 @@ from typing import Any
 from torch import Tensor
 
 from smoothcert import checkpoints
-from smoothcert.encoders import plain
+from smoothcert.encoders import plain, timm, transformers
+from smoothcert.encoders.answers import AnswerClassifier, answer_classifier
 from smoothcert.encoders.callable import CallableEncoder
 from smoothcert.encoders.heads import ZeroShotHead
+from smoothcert.encoders.llava import vision_tower
 from smoothcert.encoders.pretrained import PretrainedEncoder
 from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.networks.convnet import ConvNet
 from smoothcert.networks.plain import ARCHITECTURES
 from smoothcert.protocols import Encoder, named
 
-__all__ = ["NAMES", "CallableEncoder", "PretrainedEncoder", "ZeroShotHead", "load"]
+__all__ = [
+    "NAMES",
+    "AnswerClassifier",
+    "CallableEncoder",
+    "PretrainedEncoder",
+    "ZeroShotHead",
+    "answer_classifier",
+    "load",
+    "vision_tower",
+]
 
 _EMBEDDED = {"digits": "digits-classifier"}
 _IMPORT = "python:"
@@ -35,7 +46,11 @@ def load(source: str | Path | Callable[[Tensor], Any]) -> Encoder:
         source: a callable, a directory, or a name:
 
             ``digits``: the features of the classifier that ships with the package.
-            ``DIRECTORY``: of a trained classifier, for what its last layer sees.
+            ``DIRECTORY``: of a trained classifier, for what its last layer sees; or written by
+            ``save_pretrained`` of transformers.
+            ``transformers:HUB_ID_OR_DIRECTORY``: CLIP, SigLIP, DINOv2, other image models, and the vision
+            tower of LLaVA models (``transformers.load``).
+            ``timm:NAME``, ``timm:NAME@PATH``: the features before the last layer.
             ``resnet20:PATH`` (32, 44, 56, 110): a plain state dict, for its 64 last features; it needs
             ``?mean=...&std=...``.
             ``python:module:attribute``: any callable; importing runs the module's code.
@@ -51,16 +66,20 @@ def load(source: str | Path | Callable[[Tensor], Any]) -> Encoder:
     if isinstance(source, str):
         return named(_named(source), source)
     if isinstance(source, Path):
-        return named(plain.load_directory(source), str(source))
+        return named(_directory(source), str(source))
     return _wrapped(source)
 
 
 _LOADERS: Mapping[str, Callable[[str], Encoder]] = {
+    transformers.PREFIX: transformers.load,
+    timm.PREFIX: timm.load,
     **{f"{name}:": plain.load for name in ARCHITECTURES},
 }
 NAMES = (
     *_EMBEDDED,
     "a directory with config.json and model.safetensors",
+    "transformers:HUB_ID_OR_DIRECTORY",
+    "timm:NAME",
     *(f"{name}:PATH" for name in ARCHITECTURES),
     "python:module:attribute",
 )
@@ -75,8 +94,14 @@ def _named(name: str) -> Encoder:
         if name.startswith(prefix):
             return loader(name)
     if name and Path(name).is_dir():
-        return plain.load_directory(Path(name))
+        return _directory(Path(name))
     raise UnknownName.among("encoder", name, NAMES)
+
+
+def _directory(directory: Path) -> Encoder:
+    if "model_type" in checkpoints.read_config(directory / "config.json"):
+        return transformers.load(f"{transformers.PREFIX}{directory}")
+    return plain.load_directory(directory)
 
 
 def _wrapped(source: Any, name: str | None = None) -> Encoder:

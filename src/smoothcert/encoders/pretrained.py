@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from smoothcert.encoders.callable import checked
+from smoothcert.errors import CheckpointError, ModelOutputError
 from smoothcert.networks.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -86,3 +88,21 @@ class Penultimate(nn.Module):
         """Features ``(B, k)`` of prepared images."""
         features: Tensor = self.network.embed(images)
         return features
+
+
+def dimension_of(network: nn.Module, prepared: Tensor, name: str) -> int:
+    """k of ``(B, k)`` or d of ``(B, T, d)``, asked of the network itself.
+
+    Raises:
+        CheckpointError: a network that fails on an image of its own size, or gives no features.
+    """
+    try:
+        with torch.inference_mode():
+            weight = next(network.parameters())
+            features = checked(network(prepared.to(weight.dtype)), len(prepared), name)
+    except (ModelOutputError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        why = f"it gives no features for an image of its own size ({first})"
+        instead = "Load it yourself, and name a function from images to features python:module:function"
+        raise CheckpointError(f"model {name!r}", why, instead) from error
+    return features.shape[-1]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smoothcert.errors import InvalidInput
+from smoothcert.errors import CheckpointError, InvalidInput
 
 
 class TextTower:
@@ -34,9 +34,9 @@ class TextTower:
 
         Raises:
             InvalidInput: a prompt longer than the tower takes, of which the end would be lost.
-            CheckpointError: a model without its tokenizer.
+            CheckpointError: a model without its own tokenizer.
         """
-        self._tokenizer = self._tokenizer or self._read()
+        self._tokenizer = self._tokenizer or _belonging(self._read(), self._network)
         filled: dict[str, Any] = {"padding": True}
         if self._padded:
             filled = {"padding": "max_length", "max_length": self._length}
@@ -53,6 +53,20 @@ class TextTower:
             )
         features: Tensor = getattr(found, "pooler_output", found)
         return features.detach()
+
+
+def _belonging(tokenizer: Any, network: Any) -> Any:
+    """A tokenizer that has the model's words: the library makes an empty one where its files are missing.
+
+    Raises:
+        CheckpointError: it has far fewer, or more, words than the model.
+    """
+    words, rows = len(tokenizer), int(network.config.text_config.vocab_size)
+    if not rows / 2 < words <= rows:
+        found = f"tokenizer of {words} tokens for a text tower of {rows}"
+        instead = "Save or fetch the model with its tokenizer (tokenizer.json)"
+        raise CheckpointError(found, "its files are missing, or those of another model", instead)
+    return tokenizer
 
 
 def text_of(encoder: Any) -> Callable[[Sequence[str]], Tensor]:

@@ -76,8 +76,13 @@ def read(name: str, call: Callable[[], Any]) -> Any:
         raise CheckpointError(f"model {name!r}", why, instead) from error
 
 
-def network(auto: Any, where: str, hub: Mapping[str, Any]) -> Any:
-    """A network with all of its weights, by one of the library's ``Auto`` classes (inside ``read``).
+def network(auto: Any, where: str, hub: Mapping[str, Any], *, unused: tuple[str, ...] = ()) -> Any:
+    """A network with all of its weights, by one of the library's classes (inside ``read``).
+
+    Args:
+        auto: an ``Auto`` class, or a model class.
+        where, hub: the directory or hub id, and what ``place`` says of it.
+        unused: beginnings of the names of weights that may be missing, as nothing uses them.
 
     Raises:
         ValueError: its files lack weights, which would be random.
@@ -85,8 +90,9 @@ def network(auto: Any, where: str, hub: Mapping[str, Any]) -> Any:
     found, report = auto.from_pretrained(
         where, trust_remote_code=False, weights_only=True, output_loading_info=True, **hub
     )
-    if report["missing_keys"]:
-        missing = ", ".join(sorted(report["missing_keys"])[:4])
+    lacking = sorted(key for key in report["missing_keys"] if not key.startswith(unused))
+    if lacking:
+        missing = ", ".join(lacking[:4])
         raise ValueError(f"its weights lack {missing}, which would be random: fine-tune it first")
     return found
 
