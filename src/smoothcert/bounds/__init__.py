@@ -10,6 +10,7 @@ from smoothcert.bounds.binomial import (
     tail_upper,
 )
 from smoothcert.bounds.bounded_mean import betting_lower, empirical_bernstein_lower, hoeffding_lower
+from smoothcert.bounds.covariance import pair_upper, top_eigenvalue_upper
 from smoothcert.bounds.multiplicity import split_alpha
 from smoothcert.bounds.population import population_lower, true_count_lower
 
@@ -20,8 +21,10 @@ __all__ = [
     "clopper_pearson_upper",
     "empirical_bernstein_lower",
     "hoeffding_lower",
+    "pair_upper",
     "population_lower",
     "split_alpha",
     "tail_upper",
+    "top_eigenvalue_upper",
     "true_count_lower",
 ]

@@ -8,6 +8,7 @@ minus the lower bound of 1 - x.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -46,35 +47,85 @@ def empirical_bernstein_lower(draws: npt.ArrayLike, alpha: float) -> float:
     return _below(float(values.mean()) - spread)
 
 
-def betting_lower(draws: npt.ArrayLike, alpha: float) -> float:
+def betting_lower(draws: npt.ArrayLike, alpha: float, counts: npt.ArrayLike | None = None) -> float:
     """With probability at least 1 - alpha, for every number of draws at once, mu is >= the result.
 
     A gambler who stakes a share kappa against "mu <= m" has prod_i (1 + kappa (x_i / m - 1)) after n draws, a
     nonnegative supermartingale if mu <= m; so has the average over 24 shares from 0.003 to 0.98, and by
     Ville's inequality it ever reaches 1/alpha with probability at most alpha. The wealth falls as m rises:
-    the bound is the smallest m that it does not reject, found by bisection and rounded down; 0 where nothing
-    is rejected. The order of the draws does not matter, so they may be looked at whenever one likes.
+    the bound is the smallest m that it does not reject, found to 1e-9 and rounded down; 0 where nothing is
+    rejected. The order of the draws does not matter, so they may be looked at whenever one likes.
+
+    Args:
+        draws: in [0, 1], of any shape.
+        counts: how often each value was drawn, where ``draws`` is a histogram. Parts of a draw are allowed: a
+            draw shared between two values around it, in shares that keep its value, can only lower the bound,
+            the log of the wealth being concave in x.
 
     Errors as for ``hoeffding_lower``. Source: Waudby-Smith and Ramdas 2024, section 4; THEORY 6.
     """
     values = _checked(draws, alpha)
-    wanted = -math.log(alpha)
-    low, high = 0.0, float(values.mean())  # at the mean no stake has gained (Jensen): nothing is rejected
+    weights = np.ones(len(values)) if counts is None else _weights(counts, values)
+    values, weights = values[weights > 0.0], weights[weights > 0.0]
+    n, wanted = float(weights.sum()), -math.log(alpha)
+    high = float(values @ weights) / n  # at the mean no stake has gained (Jensen): nothing is rejected
+    spread = math.sqrt(float(((values - high) ** 2) @ weights)) / n
+
+    def gain(m: float) -> float:
+        return log_bet(values, m, weights) - wanted
+
+    low, above, step = high, -wanted, 4.0 * spread + 4.0 * high / n + 1e-9
+    while True:
+        low, step = low - step, 2.0 * step
+        if low <= 1e-12:
+            low, below = 0.0, math.inf
+            break
+        below = gain(low)
+        if below >= 0.0:
+            break
+        high, above = low, below
+    return _illinois(gain, (low, below), (high, above))
+
+
+def _illinois(gain: Callable[[float], float], left: tuple[float, float], right: tuple[float, float]) -> float:
+    """A point just left of the root of a falling function, whose value there was seen not to be negative."""
+    (low, below), (high, above) = left, right
     while high - low > 1e-9:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if log_bet(values, middle) >= wanted else (low, middle)
+        slope = (below - above) / (high - low)
+        middle = low + below / slope if math.isfinite(slope) else 0.5 * (low + high)
+        middle = min(max(middle, low + 0.02 * (high - low)), high - 0.02 * (high - low))
+        value = gain(middle)
+        if value >= 0.0:
+            low, below, above = middle, value, 0.5 * above
+        else:
+            high, above, below = middle, value, 0.5 * below
     return low
 
 
-def log_bet(values: npt.NDArray[np.float64], m: float) -> float:
+def log_bet(
+    values: npt.NDArray[np.float64], m: float, weights: npt.NDArray[np.float64] | None = None
+) -> float:
     """The log of the gambler's average wealth against "mu <= m", 0 < m < 1; rounded down."""
     gains = np.zeros(len(_STAKES))
     for start in range(0, len(values), _BLOCK):
         odds = values[start : start + _BLOCK] / m - 1.0
-        gains += np.log1p(_STAKES[:, None] * odds).sum(axis=1)
+        each = np.log1p(_STAKES[:, None] * odds)
+        gains += each.sum(axis=1) if weights is None else each @ weights[start : start + _BLOCK]
+    n = len(values) if weights is None else float(weights.sum())
     top = float(gains.max())
     most = abs(math.log1p(-_STAKES[-1])) + abs(math.log(m))  # no single gain or loss is larger
-    return top + math.log(float(np.exp(gains - top).mean())) - _SLACK - 1e-15 * len(values) * most
+    return top + math.log(float(np.exp(gains - top).mean())) - _SLACK - 1e-15 * n * most
+
+
+def _weights(counts: npt.ArrayLike, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    weights = np.asarray(counts, dtype=np.float64).reshape(-1)
+    if weights.shape != values.shape or not (weights >= 0.0).all() or not 0.0 < weights.sum() < math.inf:
+        raise InvalidInput(
+            f"{weights.size} counts for {values.size} values",
+            "a histogram has one count that is not negative for each value, and counts something",
+            "Pass counts of the same shape as the values",
+        )
+    return weights
 
 
 def _below(bound: float) -> float:

@@ -15,7 +15,7 @@ from smoothcert.errors import InvalidInput
 from smoothcert.tallies import Tally, Votes
 
 if TYPE_CHECKING:
-    from smoothcert.certificates.cosine import FeatureCertificate
+    from smoothcert.certificates.feature import FeatureCertificate
 
 Reason = Literal["all draws", "decided", "hopeless", "exhausted", "other class", "under way"]
 REASONS: dict[Reason, str] = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smoothcert.certificates.cosine import FeatureCertificate
+    from smoothcert.certificates.feature import FeatureCertificate
 
 
 @dataclass(frozen=True)
