@@ -21,7 +21,8 @@ import numpy as np
 DATA = Path(os.environ.get("SMOOTHCERT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHAPES, COLOURS = ("circle", "square", "triangle"), ("red", "green", "blue")
 STEPS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
-WORDS = ("yes", "no", "is", "a", "shape", *SHAPES, *COLOURS, *STEPS, "of", "?")
+NOTHING = "nothing"
+WORDS = ("yes", "no", "is", "a", "shape", *SHAPES, *COLOURS, *STEPS, "of", "?", NOTHING, "describe")
 _CELL = 10
 EMPTY = 9
 """The number of an empty cell; others are 3 * shape + colour."""
@@ -90,8 +91,18 @@ def questions() -> tuple[str, ...]:
     return tuple(related + said)
 
 
+def described(grid: Any) -> str:
+    """The nine cells in words, two for each: a colour and a shape, or nothing twice."""
+    return " ".join(
+        f"{NOTHING} {NOTHING}" if kind == EMPTY else f"{COLOURS[kind % 3]} {SHAPES[kind // 3]}"
+        for kind in grid
+    )
+
+
 class Maker:
     """New images out of the cells of given ones, and questions that are true half of the time.
+
+    As many questions have no step as one or two.
 
     Args:
         images: whose cells are used, ``(N, 3, 30, 30)`` uint8: the training images and no others.
@@ -102,22 +113,28 @@ class Maker:
         self._kinds = parsed(images).reshape(-1)
         self._questions = questions()
         self._terms = [_terms(question) for question in self._questions]
+        steps = np.array([len(steps) for _, steps, _ in self._terms])
+        self._by_steps = [np.flatnonzero(steps == count) for count in range(3)]
+
+    def images(self, size: int, rng: np.random.Generator) -> tuple[Any, Any]:
+        """Images ``(size, 3, 30, 30)`` and kinds ``(size, 9)``; cells may be mirrored, which changes no kind."""
+        chosen = rng.integers(len(self._cells), size=(size, 9))
+        turned = rng.random((size, 9)) < 0.5
+        parts = self._cells[chosen]
+        return assembled(np.where(turned[:, :, None, None, None], parts[..., ::-1], parts)), self._kinds[
+            chosen
+        ]
 
     def batch(self, size: int, rng: np.random.Generator) -> Split:
-        """Images, questions and answers; cells may be mirrored, which changes no kind."""
-        chosen = rng.integers(len(self._cells), size=(size, 9))
-        parts, kinds = self._cells[chosen], self._kinds[chosen]
-        turned = rng.random((size, 9)) < 0.5
-        parts = np.where(turned[:, :, None, None, None], parts[..., ::-1], parts)
+        """New images, a question for each, and its answer."""
+        images, kinds = self.images(size, rng)
         wanted = rng.random(size) < 0.5
         asked = [self._one(grid, bool(want), rng) for grid, want in zip(kinds, wanted, strict=True)]
-        return Split(
-            assembled(parts), tuple(text for text, _ in asked), np.array([found for _, found in asked])
-        )
+        return Split(images, tuple(text for text, _ in asked), np.array([found for _, found in asked]))
 
     def _one(self, grid: Any, wanted: bool, rng: np.random.Generator) -> tuple[str, bool]:
         found = False
-        for number in rng.integers(len(self._questions), size=20):
+        for number in rng.choice(self._by_steps[rng.integers(3)], size=20):
             first, steps, last = self._terms[number]
             found = bool((_holds(first, grid) & _moved(_holds(last, grid), steps)).any())
             if found == wanted:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from smoothcert.certificates import cosine
 from smoothcert.encoders.mapper import Mapper
 from smoothcert.protocols import Dataset
 from smoothcert.smoothing.features import unit_rows
@@ -97,8 +98,6 @@ def _variants(frozen: Frozen, mapper: Mapper, images: Tensor, sigma: float) -> d
 
 
 def _measured(rows: Rows, clean: _Clean, sigma: float) -> dict[str, float]:
-    from smoothcert.certificates import cosine
-
     means = rows.mean(axis=1)
     squares = (means**2).sum(axis=1)
     m = np.sqrt(np.clip((_DRAWS * squares - 1) / (_DRAWS - 1), 0, 1))  # E||mean||^2 = m^2 + (1 - m^2)/draws
