@@ -9,6 +9,12 @@ from smoothcert.analysis.accuracy import CertifiedAccuracy, certified_accuracy
 from smoothcert.analysis.average_radius import acr
 from smoothcert.analysis.beside import Beside
 from smoothcert.analysis.best import BestAccuracy
+from smoothcert.analysis.cosine import (
+    CertifiedCosines,
+    CosineTable,
+    certified_cosines,
+    cosine_table,
+)
 from smoothcert.analysis.curves import Curve, curve
 from smoothcert.analysis.draws import DrawAccuracy, draw_accuracy, draw_table
 from smoothcert.analysis.effort import (
@@ -27,6 +33,8 @@ __all__ = [
     "Beside",
     "BestAccuracy",
     "CertifiedAccuracy",
+    "CertifiedCosines",
+    "CosineTable",
     "Curve",
     "Decisions",
     "DrawAccuracy",
@@ -36,7 +44,9 @@ __all__ = [
     "WholeSet",
     "acr",
     "certified_accuracy",
+    "certified_cosines",
     "compare",
+    "cosine_table",
     "curve",
     "decision_table",
     "decisions",

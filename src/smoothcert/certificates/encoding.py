@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from smoothcert.bounds.covariance import top_eigenvalue_upper
 from smoothcert.certificates import margin
-from smoothcert.certificates.cosine import LAMBDA_SHARE, FeatureCertificate
 from smoothcert.certificates.course import Need, Verdict, of_need
 from smoothcert.certificates.encoding_plan import MOST_RIVALS, SKETCH, SKETCH_STEP, Numbers, Plan, Rows
+from smoothcert.certificates.feature import LAMBDA_SHARE, FeatureCertificate
 from smoothcert.certificates.gaussian import certify, round_down
 from smoothcert.certificates.margin import Decision
 from smoothcert.errors import InvalidInput
 from smoothcert.tallies import Features, Scores, Tally
+
+Rule = Literal["votes", "margin", "dual"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,23 +202,19 @@ def _by_votes(design: Encoding, plan: Plan, scores: Scores) -> Decision:
 
 
 def _by_margin(design: Encoding, plan: Plan, scores: Scores) -> Decision:
-    count, allowance = len(plan.rivals), 2.0 * design.noise_error
-    lowers = [plan.lower(2 + rival, scores, design.alpha) for rival in range(count)]
-    ratio = margin.baseline_ratio([lower - allowance for lower in lowers])
-    return _decided("margin", plan, design, ratio - 1.5 * allowance, {"lower": min(lowers)})
+    lowers = [plan.lower(2 + rival, scores, design.alpha) for rival in range(len(plan.rivals))]
+    ratio = margin.baseline_ratio(lowers, noise_error=design.noise_error)
+    return _decided("margin", plan, design, ratio, {"lower": min(lowers)})
 
 
 def _by_dual(design: Encoding, plan: Plan, scores: Scores) -> Decision:
-    first, lowers = 2 + len(plan.rivals), []
-    for number, q in enumerate(plan.functions):
-        allowance = (q.highest - q.lowest + 2.0) * design.noise_error
-        lowers.append(plan.lower(first + number, scores, design.alpha) - allowance)
-    ratio = margin.dual_ratio(plan.functions, lowers)
-    kinds = sorted({q.kind for q in plan.functions})
-    return _decided("dual", plan, design, ratio, {"families": kinds})
+    first = 2 + len(plan.rivals)
+    lowers = [plan.lower(first + number, scores, design.alpha) for number in range(len(plan.functions))]
+    ratio = margin.dual_ratio(plan.functions, lowers, noise_error=design.noise_error)
+    return _decided("dual", plan, design, ratio, {"families": sorted({q.kind for q in plan.functions})})
 
 
-def _decided(rule: str, plan: Plan, design: Encoding, ratio: float, facts: dict[str, Any]) -> Decision:
+def _decided(rule: Rule, plan: Plan, design: Encoding, ratio: float, facts: dict[str, Any]) -> Decision:
     radius = round_down(design.sigma * ratio) if ratio > 0.0 else 0.0
     return Decision(rule, plan.label if radius > 0.0 else None, radius, facts)
 

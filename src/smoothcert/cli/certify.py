@@ -10,17 +10,23 @@ import typer
 
 from smoothcert.bounds.sequential.looks import MOST_DRAWS
 from smoothcert.cli import options
-from smoothcert.cli.options import Settings, settle
+from smoothcert.cli.options import ENCODING, VOTING, Settings, settle
 from smoothcert.cli.terminal import say, show
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def certify(
+    task: options.Task = None,
     data: options.Data = None,
     data_dir: options.DataDirectory = None,
     download: options.Download = None,
     classifier: options.ClassifierName = None,
+    encoder: options.EncoderName = None,
+    mapper: options.MapperName = None,
+    head: options.HeadName = None,
+    decision: options.Decision = None,
+    served: options.Served = None,
     denoiser: options.DenoiserName = None,
     sampler: options.SamplerName = None,
     sigma: options.Sigmas = None,
@@ -28,7 +34,9 @@ def certify(
     n0: Annotated[
         int | None,
         typer.Option(
-            "--n0", help="Selection draws an image.", show_default="none; fixed, anytime: 100; curve: 1,000"
+            "--n0",
+            help="Selection draws an image.",
+            show_default="none; fixed, anytime, encode: 100; curve: 1,000",
         ),
     ] = None,
     n: Annotated[
@@ -36,7 +44,7 @@ def certify(
         typer.Option(
             "--n",
             help="Most draws an image may take; with --stop fixed their number.",
-            show_default="120,000; fixed: 100,000; fewer when --data is left out",
+            show_default="120,000; fixed: 100,000; encode: 10,000; fewer when --data is left out",
         ),
     ] = None,
     alpha: options.Alpha = None,
@@ -76,10 +84,17 @@ def certify(
 
       smoothcert certify --denoiser none --out runs/undenoised
 
+      smoothcert certify --task encode
+
       smoothcert certify --config runs/digits/run.toml --out runs/again
     """
     flags = {k: v for k, v in locals().items() if k not in ("config", "dry_run", "quiet", "as_json")}
     settings = settle("certify", config, flags)
+    if settings.task == "encode":
+        from smoothcert.cli.encode import run
+
+        run(settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
+        return
     _run(settings, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
@@ -100,18 +115,18 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
         futility=settings.futility,
     )
     data, jobs = prepared_jobs(settings, rule)
-    say(_heading(data, jobs[0].specification), quiet=quiet)
+    say(heading(data, jobs[0].specification), quiet=quiet)
     if dry_run:
-        _show_costs(jobs, as_json=as_json)
+        show_costs(jobs, as_json=as_json)
         return
-    say(f"cost: {_cost(jobs)}", quiet=quiet)
+    say(f"cost: {cost(jobs)}", quiet=quiet)
     found = [job.run(quiet=quiet or as_json) for job in jobs]
-    (settings.out / FILE).write_text(_header() + to_toml(_repeatable(settings, jobs)), encoding="utf-8")
+    (settings.out / FILE).write_text(header() + to_toml(repeatable(settings, jobs)), encoding="utf-8")
     _report(settings, found, quiet=quiet, as_json=as_json)
-    _warn_of_nonfinite(jobs)
+    warn_of_nonfinite(jobs)
 
 
-def _heading(data: Any, spec: Any) -> str:
+def heading(data: Any, spec: Any) -> str:
     rule, shape = spec.rule, "x".join(str(k) for k in data.shape)
     selection = f"n0 = {rule.n0:,}, " if rule.n0 else ""
     draws = f"{selection}n = {rule.n:,}" if rule.fixed else f"stop = {rule.stop}, {selection}n <= {rule.n:,}"
@@ -122,14 +137,14 @@ def _heading(data: Any, spec: Any) -> str:
     )
 
 
-def _cost(jobs: list[Any]) -> Any:
+def cost(jobs: list[Any]) -> Any:
     """What is left to draw over all noise levels, timed on the first."""
     return dataclasses.replace(jobs[0].estimate(), draws=sum(job.draws_left() for job in jobs))
 
 
-def _show_costs(jobs: list[Any], *, as_json: bool) -> None:
-    cost = _cost(jobs)
-    print(json.dumps(dataclasses.asdict(cost) | {"seconds": cost.seconds}) if as_json else cost)
+def show_costs(jobs: list[Any], *, as_json: bool) -> None:
+    found = cost(jobs)
+    print(json.dumps(dataclasses.asdict(found) | {"seconds": found.seconds}) if as_json else found)
 
 
 def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool) -> None:
@@ -167,7 +182,7 @@ def _pictures(settings: Settings, found: list[Any]) -> list[Any]:
     return pictures
 
 
-def _warn_of_nonfinite(jobs: list[Any]) -> None:
+def warn_of_nonfinite(jobs: list[Any]) -> None:
     """A model that returns NaN loses votes; its owner should know."""
     from smoothcert.runlog import open_run
 
@@ -200,21 +215,21 @@ def _next_steps(settings: Settings) -> None:
         say(f"  # {meaning}\n  {command}")
 
 
-def _header() -> str:
+def header() -> str:
     return "# Repeats these runs: smoothcert certify --config run.toml --out DIRECTORY\n"
 
 
-def _repeatable(settings: Settings, jobs: list[Any]) -> dict[str, Any]:
+def repeatable(settings: Settings, jobs: list[Any]) -> dict[str, Any]:
     """Every option as it was settled, batch and threads included."""
     execution = jobs[0].specification.execution
     values = vars(settings) | {
-        "task": "certify",
         "sigma": list(settings.sigma),
         "batch": execution.batch,
         "threads": execution.threads,
     }
+    unused = ENCODING if settings.task != "encode" else VOTING
     return {
         key: value
         for key, value in values.items()
-        if value is not None and key not in ("out", "workers", "download")
+        if value is not None and key not in ("out", "workers", "download") and key not in unused
     }

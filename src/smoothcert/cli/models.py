@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothcert.cli.options import Settings
+from smoothcert.errors import InvalidInput
 
 CONVERTED = "converted"  # below the directory of the runs: models in other backends
 
@@ -40,6 +41,89 @@ def load_models(settings: Settings, *, sampler: str | None = None) -> tuple[Any,
     if settings.denoiser == "none":
         return classifier, None
     return classifier, denoisers.load(settings.denoiser, sampler=sampler or settings.sampler)
+
+
+def load_encoding(settings: Settings) -> tuple[Any, Any | None, Any | None]:
+    """Encoder, denoiser and mapper by name."""
+    from smoothcert import denoisers, encoders
+
+    see_working_directory()
+    encoder = encoders.load(settings.encoder)
+    denoiser = (
+        None if settings.denoiser == "none" else denoisers.load(settings.denoiser, sampler=settings.sampler)
+    )
+    mapper = None if settings.mapper == "none" else encoders.mapper.load(settings.mapper)
+    return encoder, denoiser, mapper
+
+
+def load_head(settings: Settings, encoder: Any, data: Dataset) -> Any | None:
+    """The head by name: examples of a data set, prompts of a file, or a saved head."""
+    from smoothcert import datasets
+    from smoothcert.encoders import ZeroShotHead
+    from smoothcert.protocols import named
+
+    kind, _, rest = settings.head.partition(":")
+    if settings.head == "none":
+        return None
+    if kind == "examples":
+        shown = datasets.load(rest, root=settings.data_dir, download=settings.download)
+        head = ZeroShotHead.from_examples(encoder, shown)
+    elif kind == "prompts":
+        head = ZeroShotHead.from_prompts(encoder, _lines(rest), data.classes)
+    else:
+        head = ZeroShotHead.load(settings.head)
+    return named(head, settings.head)
+
+
+def _lines(path: str) -> list[str]:
+    """The prompts of a text file, one a line."""
+    try:
+        found = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f"--head prompts:{path}", f"cannot be read ({error})", "Name a text file"
+        ) from error
+    return found
+
+
+def prepared_encodings(settings: Settings) -> tuple[Dataset, list[Job]]:
+    """The data, and one checked job a noise level, each with a directory of its own below ``out``."""
+    from smoothcert.engine import prepare
+    from smoothcert.engine.run import encode_rule
+    from smoothcert.smoothing import SmoothedEncoder
+    from smoothcert.smoothing.encoder import head_spec
+
+    data, (encoder, denoiser, mapper) = load_data(settings), load_encoding(settings)
+    head = load_head(settings, encoder, data)
+    decision: Any = settings.decision
+    rule = encode_rule(
+        head, decision=decision, served=settings.served, n0=settings.n0, n=settings.n, alpha=settings.alpha
+    )
+    spec = head_spec(head, data.classes) if head is not None else None
+    jobs = [
+        prepare(
+            SmoothedEncoder(
+                encoder,
+                sigma,
+                denoiser=denoiser,
+                mapper=mapper,
+                noise=settings.noise,
+                levels=data.levels,
+                device=settings.device,
+                precision=settings.precision,
+            ),
+            data,
+            settings.out / f"sigma-{sigma:g}",
+            rule,
+            head=spec,
+            seed=settings.seed,
+            batch=settings.batch,
+            threads=settings.threads,
+            workers=settings.workers,
+        )
+        for sigma in settings.sigma
+    ]
+    return data, jobs
 
 
 def smooth(

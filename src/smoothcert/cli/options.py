@@ -12,6 +12,9 @@ import typer
 from smoothcert.errors import InvalidInput, UnknownName
 
 DEMO_DATA = "digits:test[::8]"
+DEMO_HEAD = "examples:digits:train"
+ENCODING = ("encoder", "mapper", "head", "decision", "served")  # options that --task encode alone has
+VOTING = ("classifier", "classifier_backend", "denoiser_backend", "stop", "bound", "label_aware", "futility")
 DEMO_DRAWS = {"table": 10_000, "radius": 10_000, "predict": 2_000}  # 1,000 where the number is fixed
 STOP = {"certify": "table", "predict": "predict"}  # the command line's own rules
 
@@ -55,6 +58,57 @@ ClassifierName = Annotated[
         help="digits, a directory, transformers:ID, timm:NAME, torchvision:NAME, resnet56:FILE, onnx:FILE, "
         "https://..., python:module:function; see 'smoothcert models list'.",
         show_default="digits",
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="certify the answers of a classifier, or encode: the features of an encoder.",
+        show_default="certify",
+    ),
+]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        help="For --task encode: digits, a directory, transformers:ID (CLIP, SigLIP, DINOv2), timm:NAME, "
+        "resnet56:FILE or python:module:function.",
+        show_default="digits",
+    ),
+]
+MapperName = Annotated[
+    str | None,
+    typer.Option(
+        "--mapper",
+        help="For --task encode: a directory that 'smoothcert train booster' wrote, or none.",
+        show_default="none",
+    ),
+]
+HeadName = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        help="For --task encode: what answers with features: examples:DATA (prototypes of labelled images, "
+        "such as examples:cifar10:train), prompts:FILE (one a line, in the order of the classes), a saved "
+        "head's directory, or none.",
+        show_default="examples:digits:train",
+    ),
+]
+Decision = Annotated[
+    str | None,
+    typer.Option(
+        "--decision",
+        help="How the head's answer is certified: votes, margin, dual, or auto (chosen on pilot draws).",
+        show_default="auto",
+    ),
+]
+Served = Annotated[
+    int | None,
+    typer.Option(
+        "--served",
+        help="Draws of the feature that is used, whose own bound is then printed too.",
+        show_default="none",
     ),
 ]
 DenoiserName = Annotated[
@@ -169,6 +223,12 @@ _DEFAULTS: dict[str, Any] = {
     "download": False,
     "classifier": "digits",
     "denoiser": "digits",
+    "task": "certify",
+    "encoder": "digits",
+    "mapper": "none",
+    "head": None,
+    "decision": "auto",
+    "served": None,
     "sampler": None,
     "sigma": (0.25, 0.5, 1.0),
     "noise": "grid",
@@ -194,7 +254,8 @@ _KINDS: dict[str, tuple[type, ...]] = {
         ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "precision", "device"), (str,)
     ),
     **dict.fromkeys(("denoiser_backend", "classifier_backend"), (str,)),
-    **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "workers"), (int,)),
+    **dict.fromkeys(("task", "encoder", "mapper", "head", "decision"), (str,)),
+    **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "workers", "served"), (int,)),
     **dict.fromkeys(("alpha", "futility"), (float,)),
     "sigma": (float, int, list, tuple, str),
     "out": (str, Path),
@@ -210,7 +271,13 @@ class Settings:
     data: str
     data_dir: str | None
     download: bool
+    task: str
     classifier: str
+    encoder: str
+    mapper: str
+    head: str
+    decision: str
+    served: int | None
     denoiser: str
     sampler: str | None
     sigma: tuple[float, ...]
@@ -241,7 +308,8 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
             written.pop(key, None)
     chosen = written | given_now
     given = set(chosen)
-    values = _DEFAULTS | chosen
+    values = _DEFAULTS | {"task": task} | chosen
+    task = _settle_task(values, given)
     if "data" in given and not str(values["data"]).startswith("digits"):
         _need_models(given, values)
     _settle_rule(task, values, demo="data" not in given, written=written)
@@ -265,6 +333,29 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
+def _settle_task(values: dict[str, Any], given: set[str]) -> str:
+    """The task of the run; options that belong to another one are refused."""
+    task = str(values["task"])
+    if task not in ("certify", "predict", "encode"):
+        raise UnknownName.among("task", task, ("certify", "encode"))
+    values["head"] = values["head"] or (DEMO_HEAD if task == "encode" and "data" not in given else "none")
+    for name in VOTING if task == "encode" else ENCODING:
+        if name in given and values[name] != _DEFAULTS[name] and values[name] not in ("none", "fixed"):
+            flag, wanted = f"--{name.replace('_', '-')}", "certify" if task == "encode" else "encode"
+            raise InvalidInput(
+                f"{flag} {values[name]} with --task {task}",
+                f"it belongs to the task {wanted}",
+                f"Leave {flag} out" + ("" if task == "encode" else ", or add --task encode"),
+            )
+    if task == "encode":
+        values["stop"] = "fixed"
+        if values["mapper"] == "none" and values["decision"] != "auto" and values["head"] == "none":
+            raise InvalidInput(
+                f"--decision {values['decision']}", "there is no head that decides", "Add --head"
+            )
+    return task
+
+
 def _settle_rule(task: str, values: dict[str, Any], *, demo: bool, written: dict[str, Any]) -> None:
     """The stopping rule and its numbers of draws, in place."""
     from smoothcert.certificates.designs import usual
@@ -279,7 +370,7 @@ def _settle_rule(task: str, values: dict[str, Any], *, demo: bool, written: dict
             "Add --stop fixed, or leave --n0 out",
         )
     rule = parse_stop(
-        values["stop"] or STOP.get(task, "fixed"), "predict" if task == "predict" else "certify"
+        values["stop"] or STOP.get(task, "fixed"), task if task in ("predict", "encode") else "certify"
     )
     usually = usual(rule, task)
     values["stop"] = str(rule)
@@ -303,6 +394,9 @@ def default_directory(task: str, chosen: dict[str, Any]) -> str:
         for key in (
             "classifier",
             "classifier_backend",
+            "encoder",
+            "mapper",
+            "decision",
             "denoiser",
             "denoiser_backend",
             "sampler",
@@ -314,7 +408,7 @@ def default_directory(task: str, chosen: dict[str, Any]) -> str:
         if key in chosen
     ]
     words += ["label-aware"] if chosen.get("label_aware") else []
-    words += ["predict"] if task == "predict" else []
+    words += [task] if task in ("predict", "encode") else []
     return "runs/" + re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")
 
 
@@ -350,7 +444,8 @@ def _configured(task: str, config: Path | None) -> dict[str, Any]:
     from smoothcert.runlog.configuration import read_configuration
 
     values = read_configuration(config)
-    if values.pop("task", task) != task:
+    said = values.get("task", task)
+    if said != task and (task, said) != ("certify", "encode"):
         raise InvalidInput(
             f"the configuration {config}", f"is not for '{task}'", "Use the verb its task names"
         )
@@ -366,7 +461,8 @@ def _configured(task: str, config: Path | None) -> dict[str, Any]:
 def _need_models(given: set[str], values: dict[str, Any]) -> None:
     from smoothcert import datasets
 
-    data, missing = values["data"], [name for name in ("classifier", "denoiser") if name not in given]
+    base = "encoder" if values["task"] == "encode" else "classifier"
+    data, missing = values["data"], [name for name in (base, "denoiser") if name not in given]
     if missing:
         root, download = values["data_dir"], bool(values["download"])
         datasets.load(data, root=root, download=download)  # data that are not there come first

@@ -9,7 +9,13 @@ from smoothcert.runlog import Results, open_runs
 from smoothcert.runlog.store import DATABASE
 
 
-def read_runs(names: list[str], *, alpha: float | None = None, sigma: float | None = None) -> list[Results]:
+def read_runs(
+    names: list[str],
+    *,
+    alpha: float | None = None,
+    sigma: float | None = None,
+    decision: str | None = None,
+) -> list[Results]:
     """Run directories, patterns and TSV logs, in the order given; several runs of one name by sigma.
 
     The sigma of a TSV log is taken from ``sigma`` or from its name (``.../sigma_0.25``); the file has none.
@@ -24,7 +30,7 @@ def read_runs(names: list[str], *, alpha: float | None = None, sigma: float | No
                 read_tsv(path, sigma=sigma if sigma is not None else _named_sigma(path), description=name)
             )
         else:
-            found += open_runs(name, alpha=alpha)
+            found += open_runs(name, alpha=alpha, decision=decision)
     return found
 
 

@@ -14,6 +14,7 @@ from smoothcert.errors import UnknownName
 
 if TYPE_CHECKING:
     from smoothcert.analysis.text import TextTable
+    from smoothcert.runlog import Results
 
 FORMATS = ("auto", "markdown", "latex", "csv", "json")
 
@@ -54,6 +55,17 @@ def table(
             "allowed for.",
         ),
     ] = False,
+    cosine: Annotated[
+        bool, typer.Option("--cosine", help="Certified cosines instead, of runs made with --task encode.")
+    ] = False,
+    decision: Annotated[
+        str | None,
+        typer.Option(
+            "--decision",
+            help="Certificate of a head's answer to read: votes, margin or dual.",
+            show_default="the run's",
+        ),
+    ] = None,
     intervals: Annotated[
         bool, typer.Option("--intervals/--no-intervals", help="Clopper-Pearson 95 % intervals.")
     ] = True,
@@ -73,13 +85,16 @@ def table(
     if single_draw:
         _show_text([analysis.draw_table(read_runs(runs))], output, "--single-draw")
         return
+    if cosine:
+        _show_cosines(read_runs(runs, alpha=alpha), numbers("radii", radii), output)
+        return
     if effort:
         found = read_runs(runs, alpha=alpha)
         tables = [analysis.effort_table(found)]
         tables += [analysis.decision_table(found)] if any(run.radii for run in found) else []
         _show_text(tables, output, "--draws")
         return
-    found = read_runs(runs, alpha=alpha, sigma=sigma)
+    found = read_runs(runs, alpha=alpha, sigma=sigma, decision=decision)
     if proved:
         _show_text([analysis.whole_table(found, numbers("radii", radii))], output, "--proved")
         return
@@ -98,6 +113,17 @@ def table(
         print(getattr(chosen, f"to_{output}")())
     else:
         print(getattr(chosen, f"to_{output}")(intervals=intervals))
+
+
+def _show_cosines(runs: list[Results], radii: tuple[float, ...], output: str) -> None:
+    """Certified cosines at radii above 0, where they are 1 by definition."""
+    from smoothcert import analysis
+
+    found = analysis.cosine_table(runs, [radius for radius in radii if radius > 0.0] or radii)
+    if output == "auto":
+        show(found.table())
+    else:
+        print(getattr(found, f"to_{output}")())
 
 
 def _show_text(tables: list[TextTable], output: str, option: str) -> None:

@@ -157,18 +157,22 @@ def _readable_level(specification: Specification, alpha: float | None) -> float:
 _READABLE = ("fixed", "anytime")  # rules whose number of draws does not depend on alpha
 
 
-def open_runs(*patterns: str | Path, alpha: float | None = None) -> tuple[Results, ...]:
+def open_runs(
+    *patterns: str | Path, alpha: float | None = None, decision: str | None = None
+) -> tuple[Results, ...]:
     """The certificates of every run that the patterns name, smallest sigma first.
 
     Args:
         patterns: run directories, glob patterns of them (``"runs/dds-*"``), or directories holding runs.
-        alpha: as for ``results``.
+        alpha, decision: as for ``results``.
 
     Raises:
         RunFileError: a pattern that names no run.
     """
     found = [
-        results(directory, alpha=alpha) for pattern in patterns for directory in run_directories(pattern)
+        results(directory, alpha=alpha, decision=decision)
+        for pattern in patterns
+        for directory in run_directories(pattern)
     ]
     return tuple(sorted(found, key=lambda run: (run.sigma or 0.0, run.name)))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from smoothcert.certificates.feature import LAMBDA_SHARE
 from smoothcert.errors import SmoothcertError
 from smoothcert.runlog.reading import describe, results
 from smoothcert.runlog.results import Results
@@ -57,7 +58,6 @@ def verify(run: RunReader, *, alpha: float | None = None) -> Verification:
 def claim(run: RunReader, found: Results) -> str:
     """What is proved, for whom it holds and for whom not, in one plain paragraph."""
     spec = run.specification
-    abstained = sum(o.predicted is None for o in found.outcomes)
     per = f"with confidence {1 - (found.alpha or 0):.6g} for each image separately"
     threat = (
         "The threat is any change of the image that stays on its grid of "
@@ -68,15 +68,20 @@ def claim(run: RunReader, found: Results) -> str:
     )
     if not found.outcomes:
         return f"Nothing is claimed yet: none of {found.planned} images of {describe(spec)} is finished."
-    threat = f"{threat}. " if spec.rule.task == "certify" else ""
+    threat = "" if spec.rule.task == "predict" else f"{threat}. "
     parts = [
         f"{len(found.outcomes)} of {found.planned} images of {describe(spec)}.",
         _statement(spec.rule.task, per, spec.noise.sigma),
         f"{threat}Gaussian noise sigma = {spec.noise.sigma:g}, {_draws_made(spec.rule)}, alpha = "
         f"{spec.rule.alpha:g}, all fixed before the first draw.",
-        f"{abstained} images are abstentions, for which nothing is claimed.",
+        *_abstentions(run, found),
     ]
-    models = {"classifier": spec.classifier, "denoiser": spec.denoiser}
+    models = {
+        "classifier": spec.classifier,
+        "encoder": spec.encoder,
+        "denoiser": spec.denoiser,
+        "mapper": spec.mapper,
+    }
     unhashed = [name for name, part in models.items() if part and not part.sha256]
     if unhashed:
         parts.append(
@@ -97,6 +102,26 @@ def claim(run: RunReader, found: Results) -> str:
     return " ".join(parts)
 
 
+def _abstentions(run: RunReader, found: Results) -> list[str]:
+    """How many images nothing is claimed for, and which claims there are beside the first."""
+    spec, abstained = run.specification, sum(o.predicted is None for o in found.outcomes)
+    if spec.rule.task != "encode":
+        return [f"{abstained} images are abstentions, for which nothing is claimed."]
+    silent = sum(o.feature is not None and not o.feature.radius(1e-3) for o in found.outcomes)
+    parts = [f"{silent} features are abstentions: no positive cosine is claimed at any radius."]
+    if spec.rule.served:
+        parts.append(
+            f"For the feature that is served, a mean of {spec.rule.served:,} fresh draws, the lower 'served' "
+            "cosines hold, with the same confidence again for the draws served."
+        )
+    if spec.head:
+        parts.append(
+            f"Separately, at the same confidence, the answer of the head {spec.head.source} is constant "
+            f"within its own radius; {abstained} images are abstentions of the head."
+        )
+    return parts
+
+
 def _draws_made(rule: RuleSpec) -> str:
     if rule.fixed:
         return f"n0 = {rule.n0:,} and n = {rule.n:,} draws an image"
@@ -107,6 +132,11 @@ def _draws_made(rule: RuleSpec) -> str:
 
 
 def _statement(task: str, per: str, sigma: float) -> str:
+    if task == "encode":
+        return (
+            "Under any change of the image within a radius, the feature of the smoothed encoder (the "
+            f"expectation of the unit features) keeps at least the stated cosine with what it was, {per}."
+        )
     if task == "predict":
         return f"The answer given is the smoothed classifier's own answer, {per}."
     return f"Within its radius an image keeps the stated label under the smoothed classifier, {per}."
@@ -194,6 +224,10 @@ def _classes(run: RunReader) -> tuple[bool, str]:
 
 def _accounting(run: RunReader, found: Results) -> Check:
     rule = run.specification.rule
+    if rule.task == "encode":
+        what = f"{len(found.outcomes)} feature certificates recomputed, plans from the stored pilots"
+        spent = _ENCODE + (_HEAD if run.specification.head else "")
+        return Check("alpha accounting", True, f"{spent}; {what}")
     how = f"{_SPENT[rule.rule.kind if rule.task == 'certify' or not rule.fixed else 'sign test']}"
     if rule.label_aware and rule.bound == "one":
         how = "all of alpha on the true class, which is known before the draws, over all looks"
@@ -215,6 +249,14 @@ _SPENT = {
     "curve": "{bound}; n0 fixed, n planned by the selection draws alone, estimation draws fresh",
     "anytime": "{bound}, for all numbers of draws at once; selection and estimation draws disjoint",
 }
+
+_ENCODE = (
+    f"cosines: {1 - LAMBDA_SHARE:g} of alpha on the length m, {LAMBDA_SHARE:g} on the covariance; n0 and n "
+    "fixed, pilot and estimation draws disjoint"
+)
+_HEAD = (
+    "; head: alpha again, all of it on each rival, because only the one with the least true radius can fail"
+)
 
 _CHECKS: tuple[tuple[str, Callable[[RunReader], tuple[bool, str]]], ...] = (
     ("file integrity", _file),

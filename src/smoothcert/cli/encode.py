@@ -1,0 +1,71 @@
+"""``smoothcert certify --task encode``: features of an encoder, and the answers of a head on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smoothcert.cli.certify import cost, header, heading, repeatable, show_costs, warn_of_nonfinite
+from smoothcert.cli.options import Settings
+from smoothcert.cli.terminal import say, show
+
+_DECISIONS = ("votes", "margin", "dual")
+
+
+def run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    """All noise levels of one command, then the tables and the pictures."""
+    from smoothcert.cli.models import prepared_encodings
+    from smoothcert.runlog.configuration import FILE, to_toml
+
+    data, jobs = prepared_encodings(settings)
+    say(heading(data, jobs[0].specification), quiet=quiet)
+    if dry_run:
+        show_costs(jobs, as_json=as_json)
+        return
+    say(f"cost: {cost(jobs)}", quiet=quiet)
+    found = [job.run(quiet=quiet or as_json) for job in jobs]
+    (settings.out / FILE).write_text(header() + to_toml(repeatable(settings, jobs)), encoding="utf-8")
+    _report(settings, found, quiet=quiet, as_json=as_json)
+    warn_of_nonfinite(jobs)
+
+
+def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool) -> None:
+    from smoothcert import analysis, report
+
+    cosines = analysis.cosine_table(found)
+    (settings.out / "cosines.md").write_text(cosines.to_markdown() + "\n", encoding="utf-8")
+    if as_json:
+        print(cosines.to_json())
+    else:
+        show(cosines.table())
+    if settings.head != "none" and not as_json:
+        table = analysis.certified_accuracy(found)
+        (settings.out / "table.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
+        show(table.table())
+    pictures = report.cosine_curve(found, [settings.out / "cosine.png", settings.out / "cosine.svg"])
+    pictures += report.length_histogram(found, settings.out / "length.png")
+    if settings.head != "none":
+        pictures += report.curve(found, [settings.out / "curve.png", settings.out / "curve.svg"])
+    if not (as_json or quiet):
+        say(f"\nwrote {', '.join(str(path) for path in pictures)}")
+        _next_steps(settings)
+
+
+def _next_steps(settings: Settings) -> None:
+    """Commands that work as they are printed, whatever this run was."""
+    repeat = f"smoothcert certify --config {settings.out}/run.toml"
+    steps = [(f"smoothcert verify {settings.out}", "recompute every claim from the stored scores")]
+    if settings.head != "none" and settings.decision == "auto":
+        steps += [
+            (
+                f"smoothcert table {settings.out} --decision {name}",
+                "the head's answer by votes alone",
+            )
+            for name in _DECISIONS[:1]
+        ]
+    steps += [
+        (f"smoothcert attack {settings.out} --radius 0.25", "try to break the certificates"),
+        (f"{repeat} --n {10 * settings.n} --out {settings.out}-more", "more draws, sharper bounds"),
+    ]
+    say("\nWhat next:")
+    for command, meaning in steps:
+        say(f"  # {meaning}\n  {command}")
