@@ -6,11 +6,16 @@ Untrained, but seeded: the same builder gives the same model every time. Each fu
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tests.torchvision_operators import import_torchvision
+
+with contextlib.suppress(ImportError):  # where torchvision is for another torch, transformers fails with it
+    import_torchvision()
 
 WORDS = [
     "a",

@@ -83,16 +83,14 @@ class AnswerClassifier(nn.Module):
         contexts = torch.tensor(filled)
         contexts[:, self.places] = 0  # replaced by the picture
         present = torch.tensor([[1] * len(one) + [0] * (length - len(one)) for one in unique])
-        self.register_buffer("contexts", contexts, persistent=False)
-        self.register_buffer("present", present, persistent=False)
+        device = next(self.model.parameters()).device
+        self.register_buffer("contexts", contexts.to(device), persistent=False)
+        self.register_buffer("present", present.to(device), persistent=False)
         self.kept = length - first + 1
         self.reads = [(unique.index(own), one[first:]) for own, one in zip(before, sequences, strict=True)]
 
     def _fit(self, tower: Any) -> None:
-        side = int(self.model.config.vision_config.image_size)
-        device = next(self.model.parameters()).device
-        with torch.inference_mode():
-            tokens = tower(torch.full((1, 3, side, side), 0.5, device=device)).shape[1]
+        tokens = tower.shape[0]
         if tokens != len(self.places):
             found = f"a prompt with {len(self.places)} image tokens for a picture of {tokens}"
             why = "the model and the processor do not belong together"

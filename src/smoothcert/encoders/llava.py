@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smoothcert.encoders.pretrained import PretrainedEncoder, dimension_of
+from smoothcert.encoders.pretrained import PretrainedEncoder, shape_of
 from smoothcert.errors import InvalidInput
 from smoothcert.networks import options as opt
 from smoothcert.networks import transformers as hf
@@ -58,7 +58,7 @@ def vision_tower(
         tower,
         own,
         kind="vision-tower",
-        dimension=dimension_of(tower, probe, name),
+        shape=shape_of(tower, probe, name),
         settings={
             "architecture": type(model).__name__,
             "layers": list(tower.layers),

@@ -43,7 +43,7 @@ def of_convnet(network: convnet.ConvNet) -> PretrainedEncoder:
         Penultimate(network),
         Preprocessing(channels=channels, expects=(sides[0], sides[1])),
         kind=f"{convnet.ARCHITECTURE}-features",
-        dimension=network.head.in_features,
+        shape=(network.head.in_features,),
     )
 
 
@@ -53,5 +53,5 @@ def _encoder(found: plain.Plain) -> PretrainedEncoder:
         Penultimate(found.network),
         found.preprocessing,
         kind=f"{found.architecture}-features",
-        dimension=last.shape[1],
+        shape=(last.shape[1],),
     )

@@ -26,12 +26,9 @@ class PretrainedEncoder(nn.Module):
         network: prepared images -> features.
         preprocessing: what the network was trained with.
         kind: what a run's specification calls it. settings: what else it says there, as plain data.
-        dimension: k of ``(B, k)``, d of ``(B, T, d)``.
+        shape: of one feature, ``(k,)`` or ``(T, d)``.
         text: prompts to features of the same space, where the model can do that.
         source: the name by which it was found.
-
-    Attributes:
-        shape: of one feature, ``(k,)`` or ``(T, d)``; ``None`` before the first call.
     """
 
     def __init__(
@@ -40,7 +37,7 @@ class PretrainedEncoder(nn.Module):
         preprocessing: Preprocessing,
         *,
         kind: str,
-        dimension: int,
+        shape: tuple[int, ...],
         settings: Mapping[str, Any] | None = None,
         text: TextTower | None = None,
         source: str | None = None,
@@ -48,30 +45,32 @@ class PretrainedEncoder(nn.Module):
         super().__init__()
         self.network, self.preprocessing, self.text = network, preprocessing, text
         self.kind, self.settings, self.source = kind, dict(settings or {}), source or kind
-        self.dimension = dimension
-        self.shape: tuple[int, ...] | None = None
+        self.shape = tuple(shape)
         self.train(network.training)
+
+    @property
+    def dimension(self) -> int:
+        """k of ``(B, k)``, d of ``(B, T, d)``."""
+        return self.shape[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Features for a batch.
 
         Raises:
             InvalidInput: images that the network was not made for.
-            ModelOutputError: an answer that is no features, or of another length than those before.
+            ModelOutputError: an answer that is no features, or of another length.
         """
         prepared = self.preprocessing(images)
         weight = next(self.network.parameters(), None)
         prepared = prepared if weight is None else prepared.to(weight.dtype)
-        features = checked(self.network(prepared), len(images), self.source, self.shape)
-        self.shape = tuple(features.shape[1:])
-        return features
+        return checked(self.network(prepared), len(images), self.source, self.shape)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for a run's specification."""
         return {
             "kind": self.kind,
             **self.settings,
-            "dimension": self.dimension,
+            "shape": list(self.shape),
             "preprocessing": self.preprocessing.describe(),
         }
 
@@ -90,8 +89,8 @@ class Penultimate(nn.Module):
         return features
 
 
-def dimension_of(network: nn.Module, prepared: Tensor, name: str) -> int:
-    """k of ``(B, k)`` or d of ``(B, T, d)``, asked of the network itself.
+def shape_of(network: nn.Module, prepared: Tensor, name: str) -> tuple[int, ...]:
+    """``(k,)`` or ``(T, d)``, asked of the network itself.
 
     Raises:
         CheckpointError: a network that fails on an image of its own size, or gives no features.
@@ -105,4 +104,4 @@ def dimension_of(network: nn.Module, prepared: Tensor, name: str) -> int:
         why = f"it gives no features for an image of its own size ({first})"
         instead = "Load it yourself, and name a function from images to features python:module:function"
         raise CheckpointError(f"model {name!r}", why, instead) from error
-    return features.shape[-1]
+    return tuple(features.shape[1:])

@@ -5,7 +5,9 @@ The features are what timm gives for ``num_classes=0``: pooled, before the last 
 
 from __future__ import annotations
 
-from smoothcert.encoders.pretrained import PretrainedEncoder
+import torch
+
+from smoothcert.encoders.pretrained import PretrainedEncoder, shape_of
 from smoothcert.networks import options as opt
 from smoothcert.networks import timm as reading
 from smoothcert.networks.timm import PREFIX as PREFIX
@@ -26,12 +28,14 @@ def load(name: str) -> PretrainedEncoder:
     model, _, path = bare.removeprefix(PREFIX).partition("@")
     path = options.get("checkpoint", path)
     timm = reading.library("a timm encoder")
-    network = reading.network(timm, model, path, bare)
+    network = reading.network(timm, model, path, bare, headless=True)
     network.reset_classifier(0)
+    network = network.float().eval().requires_grad_(False)
+    own = opt.preprocessing(options, reading.preprocessing(timm, network, bare))
     return PretrainedEncoder(
-        network.float().eval().requires_grad_(False),
-        opt.preprocessing(options, reading.preprocessing(timm, network, bare)),
+        network,
+        own,
         kind="timm-features",
-        dimension=int(getattr(network, "head_hidden_size", None) or network.num_features),
+        shape=shape_of(network, own(torch.full((1, own.channels, 64, 64), 0.5)), bare),
         settings={"architecture": model},
     )

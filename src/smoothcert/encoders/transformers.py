@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from smoothcert.encoders import llava
-from smoothcert.encoders.pretrained import PretrainedEncoder, dimension_of
+from smoothcert.encoders.pretrained import PretrainedEncoder, shape_of
 from smoothcert.encoders.text import TextTower
 from smoothcert.errors import CheckpointError, UnknownName
 from smoothcert.networks import options as opt
@@ -61,7 +61,7 @@ def load(name: str) -> PretrainedEncoder:
         tower,
         own,
         kind="transformers-features",
-        dimension=dimension_of(tower, probe, bare),
+        shape=shape_of(tower, probe, bare),
         settings={"architecture": type(model).__name__, "pool": pool},
         text=_text(model, where, hub, bare) if words else None,
     )

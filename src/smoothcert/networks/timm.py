@@ -21,19 +21,20 @@ from smoothcert.networks.weights import fill
 PREFIX = "timm:"
 
 
-def network(timm: Any, model: str, path: str, name: str) -> Any:
+def network(timm: Any, model: str, path: str, name: str, *, headless: bool = False) -> Any:
     """A network with its pretrained weights, or with those of a local file (and as many classes as it has).
 
     Args:
         timm: what ``library`` returned. model: as timm names it.
         path: of a file with its weights, or ``""``.
         name: for messages.
+        headless: whether the file may lack the last layer, which the network then lacks too.
 
     Raises:
         UnknownName: timm has no such model.
         CheckpointError: weights that cannot be fetched or do not fit.
     """
-    return _with_weights(timm, model, path, name) if path else _pretrained(timm, model, name)
+    return _with_weights(timm, model, path, name, headless) if path else _pretrained(timm, model, name)
 
 
 def preprocessing(timm: Any, network: Any, name: str) -> Preprocessing:
@@ -112,26 +113,26 @@ def _pretrained(timm: Any, model: str, name: str) -> Any:
         raise CheckpointError(f"model {name!r}", why, instead) from error
 
 
-def _with_weights(timm: Any, model: str, path: str, name: str) -> Any:
+def _with_weights(timm: Any, model: str, path: str, name: str, headless: bool) -> Any:
     """The architecture with as many classes as a local file has."""
     _check_name(timm, model)
     state = load_state(Path(path))
     network = timm.create_model(model, pretrained=False)
-    count, channels = _heads(network, state), _channels(network, state)
+    count, channels = _heads(network, state, headless), _channels(network, state)
     if (count, channels) != (network.num_classes, None):
         sizes = {"num_classes": count} | ({"in_chans": channels} if channels else {})
         network = timm.create_model(model, pretrained=False, **sizes)
     return fill(network, state, name)
 
 
-def _heads(network: Any, state: Mapping[str, Tensor]) -> int:
-    """How many classes the last layer of a file has."""
+def _heads(network: Any, state: Mapping[str, Tensor], headless: bool) -> int:
+    """How many classes the last layer of a file has; 0 where it may lack that layer and does."""
     head = network.pretrained_cfg.get("classifier") or "classifier"
     for prefix in (head,) if isinstance(head, str) else head:
         for tensor in (state.get(f"{prefix}.bias"), state.get(f"{prefix}.weight")):
             if tensor is not None:
                 return len(tensor)
-    return int(network.num_classes)
+    return 0 if headless else int(network.num_classes)
 
 
 def _channels(network: Any, state: Mapping[str, Tensor]) -> int | None:

@@ -1,0 +1,251 @@
+"""Vision-language models that see through a smoothed vision tower.
+
+The language model is given c F_N(x) / ||F_N(x)||, F_N the mean of n draws' unit tower features (all T tokens
+as one row of T d numbers) and c one fixed length. So the direction, which is certified, is all it learns of
+the picture: c is the same for every picture, and the length of F_N is not passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from smoothcert.encoders import PretrainedEncoder, vision_tower
+from smoothcert.encoders.dialogue import dialogue, token_ids
+from smoothcert.encoders.llava import parts_of
+from smoothcert.errors import InvalidInput, ModelOutputError
+from smoothcert.protocols import Denoiser, Mapper
+from smoothcert.smoothing.encoder import SmoothedEncoder
+from smoothcert.smoothing.smoothed import Image, whole_number
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the model said of a picture.
+
+    Attributes:
+        text: without the prompt. features: what the language model was given, ``(T, d)``.
+        certificate: of these features (``FeatureCertificate``), where it was asked for. It bounds their
+            direction, not the text: a text may change with any change of the features.
+    """
+
+    text: str
+    features: npt.NDArray[np.float64]
+    certificate: Any | None = None
+
+
+class SmoothedVLM:
+    """A LLaVA-style model whose vision tower is smoothed; its language model runs unchanged.
+
+    What is certified: for every ||delta|| <= radius, the tower output that the language model is given for
+    x + delta makes at most the angle arccos(``served_cosine_lower(radius)``) with the one for x, all tokens
+    taken as one vector. Both have the length ``norm``, so they are at most norm sqrt(2 - 2 cos) apart. What
+    is not certified: single tokens, and the text. Answers from a fixed set are certified by votes, with
+    ``SmoothedClassifier(encoders.answer_classifier(...), sigma)``.
+
+    Args:
+        model: a ``LlavaForConditionalGeneration`` of the transformers library, on any device.
+        processor: the model's own.
+        sigma: standard deviation of the Gaussian noise, on pixels in [0, 1].
+        norm: the fixed length c. Or ``calibration``: images ``(B, 3, H, W)`` in [0, 1] whose mean length of
+            clean tower features it shall be, as language models notice the scale. One of the two.
+        denoiser, mapper: as for ``SmoothedEncoder``; a mapper gets ``(B, T, d)``.
+        n: draws of the served feature.
+        noise, levels, precision: as for ``SmoothedEncoder``.
+
+    Attributes:
+        tower: the bare vision tower, an encoder.
+        smoothed: the smoothed tower, whose certificates are its own.
+        norm: c.
+
+    Raises:
+        InvalidInput: a model that is built in another way, or not one of ``norm`` and ``calibration``.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        sigma: float,
+        *,
+        norm: float | None = None,
+        calibration: Tensor | None = None,
+        denoiser: Denoiser | None = None,
+        mapper: Mapper | None = None,
+        n: int = 1_000,
+        noise: str = "grid",
+        levels: int | None = None,
+        precision: str = "float32",
+    ) -> None:
+        self.model, self.processor = model.eval(), processor
+        self.tower: PretrainedEncoder = vision_tower(model, processor)
+        self.n = whole_number("n", n) or 1
+        self.device = next(parts_of(model).vision_tower.parameters()).device
+        self.smoothed = SmoothedEncoder(
+            self.tower,
+            sigma,
+            denoiser=denoiser,
+            mapper=mapper,
+            noise=noise,
+            levels=levels,
+            device=str(self.device),
+            precision=precision,
+        )
+        self.norm = self._length(norm, calibration)
+
+    def _length(self, norm: float | None, calibration: Tensor | None) -> float:
+        if (norm is None) == (calibration is None):
+            raise InvalidInput(
+                f"norm={norm} and {'no' if calibration is None else 'some'} calibration images",
+                "the language model is given features of one fixed length, which must be said once",
+                "Give norm=, or some ordinary pictures as calibration=",
+            )
+        if calibration is not None:
+            with torch.inference_mode():
+                features = self.tower(calibration.to(self.device)).double().flatten(1)
+            norm = float(torch.linalg.vector_norm(features, dim=1).mean())
+        assert norm is not None, "one of the two is given"
+        if not (np.isfinite(norm) and norm > 0):
+            raise InvalidInput(
+                f"norm={norm}", "a length is positive and finite", "Look at the tower's features"
+            )
+        return float(norm)
+
+    def features(
+        self,
+        image: Image,
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        example: int | Sequence[int] | None = None,
+        batch: int | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """What the language model is given of a picture: ``(T, d)``, or ``(B, T, d)`` of several.
+
+        Arguments are those of ``SmoothedEncoder.encode``; ``n`` is by default the model's own.
+
+        Raises:
+            ModelOutputError: draws whose mean is zero, so that it has no direction.
+        """
+        mean = self.smoothed.encode(image, n=n or self.n, seed=seed, example=example, batch=batch)
+        length = np.linalg.norm(mean, axis=-1, keepdims=True)
+        if not (length > 0).all():
+            found, why = "a mean feature of length 0", "it has no direction to serve"
+            raise ModelOutputError(found, why, "Choose a smaller sigma, or a denoiser")
+        served: npt.NDArray[np.float64] = self.norm * mean / length
+        return served.reshape(*mean.shape[:-1], *self.tower.shape)
+
+    @contextmanager
+    def serving(self, features: npt.NDArray[np.float64] | Tensor) -> Iterator[Any]:
+        """Within it the model sees these features in place of any picture; afterwards it is as before.
+
+        ``with vlm.serving(vlm.features(picture)) as model: model.generate(**inputs)`` runs whatever the model
+        does, from inputs prepared as ever: their pixels are not looked at. The model must not be used from
+        another thread meanwhile.
+
+        Args:
+            features: ``(T, d)`` for all pictures of the inputs, or ``(B, T, d)``, one each.
+
+        Raises:
+            InvalidInput: features of another shape than the tower's.
+        """
+        given = torch.as_tensor(np.asarray(features) if not isinstance(features, Tensor) else features)
+        given = given[None] if given.ndim == 2 else given
+        if tuple(given.shape[1:]) != self.tower.shape or not torch.isfinite(given).all():
+            wanted = "x".join(map(str, self.tower.shape))
+            found = f"features {tuple(given.shape)} to serve"
+            why = f"the tower gives {wanted} finite numbers for a picture"
+            raise InvalidInput(found, why, "Serve what features() returns")
+
+        def exchanged(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            seen = arguments[0]
+            if seen.shape[1:] != given.shape[1:] or len(seen) % len(given):
+                found = f"{len(given)} served features for {len(seen)} pictures {tuple(seen.shape[1:])}"
+                why = "each picture of the inputs needs one"
+                raise InvalidInput(found, why, "Serve as many as the inputs have pictures")
+            return (given.to(seen).repeat_interleave(len(seen) // len(given), dim=0), *arguments[1:])
+
+        handle = parts_of(self.model).multi_modal_projector.register_forward_pre_hook(exchanged)
+        try:
+            yield self.model
+        finally:
+            handle.remove()
+
+    def answer(
+        self,
+        image: Image,
+        question: str,
+        *,
+        n: int | None = None,
+        seed: int = 0,
+        example: int | None = None,
+        max_new_tokens: int = 64,
+        generation: Mapping[str, Any] | None = None,
+        certificate: Mapping[str, Any] | bool = False,
+    ) -> Answer:
+        """Ask about one picture ``(3, H, W)``, on smoothed features.
+
+        Args:
+            question: in the processor's chat template (``encoders.dialogue``); with the image token in it,
+                it is the whole prompt.
+            n, seed, example: of the served feature, as for ``features``.
+            max_new_tokens: at most so many tokens of answer.
+            generation: more arguments of ``generate``. Without them it takes the likeliest token each time.
+            certificate: ``True``, or arguments of ``certify``, to have the features' certificate too.
+
+        Raises:
+            InvalidInput: several pictures, an empty question, or a bad number.
+        """
+        if np.ndim(image) != 3:
+            found = f"images of shape {tuple(np.shape(image))}"
+            raise InvalidInput(found, "a question is about one picture (3, H, W)", "Ask about each by itself")
+        tokens = torch.tensor([token_ids(self.processor, dialogue(self.processor, question))])
+        served = self.features(image, n=n, seed=seed, example=example)
+        tokens, settings = tokens.to(self.device), {"do_sample": False, **(generation or {})}
+        with self.serving(served) as model, torch.inference_mode():
+            said = model.generate(
+                input_ids=tokens,
+                attention_mask=torch.ones_like(tokens),
+                pixel_values=self._nothing(),
+                max_new_tokens=max_new_tokens,
+                **settings,
+            )
+        words = self.processor.tokenizer.decode(said[0, tokens.shape[1] :], skip_special_tokens=True)
+        proof = None
+        if certificate:
+            asked = {} if certificate is True else dict(certificate)
+            proof = self.certify(image, **{"seed": seed, "example": example, "served": n or self.n} | asked)
+        return Answer(str(words).strip(), served, proof)
+
+    def certify(self, image: Image, *, served: int | None = None, **settings: Any) -> Any:
+        """The certificate of the tower's features: ``SmoothedEncoder.certify``, with its arguments.
+
+        ``served`` is by default the model's own ``n``, so that ``served_cosine_lower`` speaks of what the
+        language model is given.
+        """
+        return self.smoothed.certify(image, served=served or self.n, **settings)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data: the tower, the fixed length, the noise and the draws of a served feature."""
+        return {
+            "tower": self.tower.describe(),
+            "source": self.tower.source,
+            "norm": self.norm,
+            "sigma": self.smoothed.sigma,
+            "served": self.n,
+        }
+
+    def _nothing(self) -> Tensor:
+        """Black pixels of the size that the tower takes: they stand where a picture would."""
+        side = int(self.model.config.vision_config.image_size)
+        weight = next(parts_of(self.model).vision_tower.parameters())
+        return torch.zeros(
+            1, self.tower.preprocessing.channels, side, side, dtype=weight.dtype, device=weight.device
+        )
