@@ -45,7 +45,14 @@ def mean_upper(mean: float, n: int, alpha: float) -> float:
 
 
 def top_eigenvalue_upper(
-    second: npt.ArrayLike, n: int, centre_norm: float, alpha: float, *, rounding: float = 0.0
+    second: npt.ArrayLike,
+    n: int,
+    centre_norm: float,
+    alpha: float,
+    *,
+    rounding: float = 0.0,
+    reach: float | None = None,
+    beyond: int = 0,
 ) -> float:
     """With probability at least 1 - alpha over the n draws, the top eigenvalue of Cov f is <= the result.
 
@@ -54,20 +61,28 @@ def top_eigenvalue_upper(
         n: draws it is the mean of, fixed beforehand. centre_norm: ||c||.
         rounding: the largest <v, x - x'> over unit v, where rounded values x' of x = f - c were summed; the
             root of the bound for x' is then short by at most that.
+        reach: with it, draws with ||f - c|| > ``reach`` (fixed beforehand) were left out of the sum, though not
+            of n, and ``beyond`` is how many. Draws that all lie close to c are then bounded by reach^2 instead
+            of b; a quarter of alpha bounds what lies beyond, at most b times its probability.
 
     Raises:
         InvalidInput: not a symmetric finite matrix, or a trace that features in the unit ball cannot have.
     """
-    matrix, reach = _checked(second), 1.0 + centre_norm + rounding
+    matrix, farthest, outside = _checked(second), 1.0 + centre_norm, 0.0
+    if reach is not None and reach < farthest:
+        share = alpha / 4.0 * (1.0 - _EPS)
+        outside = farthest * farthest * clopper_pearson_upper(beyond, n, share)
+        farthest, alpha = reach, alpha - alpha / 4.0 * (1.0 + _EPS)
+    most = (farthest + rounding) ** 2
     top = max(0.0, float(np.linalg.eigvalsh(matrix)[-1])) * (1.0 + _EPS)
-    if not top <= reach * reach * (1.0 + 1e-6):
+    if not top <= most * (1.0 + 1e-6):
         raise InvalidInput(
             f"a mean square of {top:.6g} along one direction, with a centre of length {centre_norm:.6g}",
             "features lie in the unit ball",
             "Normalise the features, and pass the norm of the centre that was subtracted",
         )
-    bound = reach * reach * mean_upper(min(1.0, top / (reach * reach)), n, alpha)
-    return (math.sqrt(bound * (1.0 + _EPS)) + rounding) ** 2 * (1.0 + _EPS)
+    bound = most * mean_upper(min(1.0, top / most), n, alpha)
+    return ((math.sqrt(bound * (1.0 + _EPS)) + rounding) ** 2 + outside) * (1.0 + _EPS)
 
 
 def pair_upper(

@@ -68,7 +68,7 @@ def exact(m: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
     <w, F(x + delta)> >= <v, F(x)> - E ||L w - v|| for every v. With v of length 1/s at angle w from the
     direction, the largest angle of F(x + delta) to F(x) is at most arcsin(J(s, w) / m) - w (notation of
     ``tilted``): a bound for every s and w, evaluated where it is smallest. 0 from ratio Phi^-1((1+m)/2) on,
-    where nothing can be said. Above the true optimum's value never, below it by about 1e-9.
+    where nothing can be said. Above the true optimum's value never, below it by about 1e-8.
 
     Source: THEORY 3.3 (vector Neyman-Pearson lemma).
     """

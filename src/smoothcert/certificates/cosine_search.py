@@ -43,7 +43,7 @@ def for_mean(m: Array, r: Array) -> Start:
         return norm - level, (i.value * i.a + i.w * i.aw) / norm, (i.value * i.w + i.w * i.ww) / norm
 
     m = np.minimum(m, 1.0 - math.exp(-_DEPTH) * _room(r))
-    return _solve(_lookup(m, r, _table()), m, r, equation, 0.02)
+    return _solve(_lookup(m, r, _table()), m, r, equation, 0.005)
 
 
 def for_least(level: Array, r: Array) -> Start:
