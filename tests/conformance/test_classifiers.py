@@ -147,6 +147,15 @@ def endpoint(folder: Path) -> Classifier:
     return HttpClassifier(url, classes=NAMES, images=1, encode=lambda images: Message(images.tobytes()))
 
 
+def vision_language_answers(folder: Path) -> Classifier:
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    from tests.encoders import tiny
+
+    from smoothcert.encoders import answer_classifier
+
+    return answer_classifier(*tiny.llava(), "what is it?", [*tiny.WORDS[2:11], "blue square"])
+
+
 SERVERS: list[ThreadingHTTPServer] = []
 KINDS: dict[Callable[[Path], Classifier], tuple[int, int, int]] = {
     embedded_digits: GREY,
@@ -161,6 +170,7 @@ KINDS: dict[Callable[[Path], Classifier], tuple[int, int, int]] = {
     onnx_graph: COLOUR,
     black_box: COLOUR,
     endpoint: COLOUR,
+    vision_language_answers: COLOUR,
 }
 
 
