@@ -61,9 +61,9 @@ def top_eigenvalue_upper(
         n: draws it is the mean of, fixed beforehand. centre_norm: ||c||.
         rounding: the largest <v, x - x'> over unit v, where rounded values x' of x = f - c were summed; the
             root of the bound for x' is then short by at most that.
-        reach: with it, draws with ||f - c|| > ``reach`` (fixed beforehand) were left out of the sum, though not
-            of n, and ``beyond`` is how many. Draws that all lie close to c are then bounded by reach^2 instead
-            of b; a quarter of alpha bounds what lies beyond, at most b times its probability.
+        reach: with it, draws with ||f - c|| > ``reach`` (fixed beforehand) were left out of the sum, though
+            not of n, and ``beyond`` is how many. Draws that lie close to c are then bounded by reach^2
+            instead of b; a quarter of alpha bounds what lies beyond, at most b times its probability.
 
     Raises:
         InvalidInput: not a symmetric finite matrix, or a trace that features in the unit ball cannot have.

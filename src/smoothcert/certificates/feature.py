@@ -16,9 +16,9 @@ from smoothcert.errors import InvalidInput
 Array = npt.NDArray[np.float64]
 Number = float | Array
 
-# Of alpha, what the covariance bound gets; m gets the rest. With features of mean length .6 to .98 and 1,000 or
-# 10,000 draws the covariance is what is known worst: at three quarters the certified cosine at ratios .25, .5
-# and 1 was the highest, ahead of one half by up to .004.
+# Of alpha, what the covariance bound gets; m gets the rest. With features of mean length .6 to .98 and 1,000
+# or 10,000 draws the covariance is what is known worst: at three quarters the certified cosine at ratios .25,
+# .5 and 1 was the highest, ahead of one half by up to .004.
 LAMBDA_SHARE = 0.75
 
 

@@ -10,6 +10,7 @@ grows with it. What n draws at level alpha leave of a mean is foreseen as for a 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -24,8 +25,8 @@ from smoothcert.errors import InvalidInput
 
 Array = npt.NDArray[np.float64]
 Family = Literal["auto", "linear", "quadratic", "concave"]
-_RATIOS = np.geomspace(0.02, 5.0, 48)  # designs tried
-_STEEPEST = np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5])  # t beyond which the slope stays
+_RATIOS, _FINER = np.geomspace(0.02, 5.0, 40), 16  # designs tried, and again between the two best
+_STEEPEST = np.arange(0.5, 4.1, 0.5)  # t beyond which the slope stays
 _T = np.linspace(5.0, -5.0, 41)  # knots at s = mu - tau t
 _ANGLES = np.linspace(0.01, 0.5 * math.pi - 0.01, 40)  # of the linear family, from w's direction
 _BET = 2.0  # what a bet on unknown stakes costs, in units of log(1 / alpha)
@@ -64,47 +65,58 @@ def choose(pilot: Array, direction: Array, *, n: int, alpha: float, family: Fami
 
 
 def _foreseen(mean: Array, spread: Array, lowest: Array, n: int, log: float) -> Array:
-    """About the lower confidence bound of n draws with this mean and spread, bounded below by ``lowest``."""
-    return mean - spread * math.sqrt(2.0 * log / n) - (mean - lowest) * log / (3.0 * n)
+    """About the betting bound of n draws with this mean and spread, bounded below by ``lowest``.
+
+    A stake kappa gains n (kappa d / h - kappa^2 spread^2 / 2 h^2) against a mean d lower, h = mean - lowest:
+    the best stake needs d = spread sqrt(2 log / n). Where that stake would exceed 1, all is staked.
+    """
+    height, usual = np.maximum(mean - lowest, 1e-12), spread * math.sqrt(2.0 * log / n)
+    capped = height * log / n + spread**2 / (2.0 * height)
+    return np.asarray(mean - np.where(usual <= spread**2 / height, usual, capped))
 
 
 def _curved(kind: Kind, scalar: Array, w: Array, n: int, log: float) -> TestFunction:
-    """The best slopes of one family over the designs tried, all tried at once."""
+    """The best slopes of one family: designs on a grid, then on a finer one around the best."""
     mu, tau = float(scalar.mean()), max(float(scalar.std(ddof=1)), _LEAST_SPREAD)
-    inner = mu - tau * _T
-    knots = np.concatenate([[-1.0], inner[(inner > -1.0 + 1e-6) & (inner < 1.0 - 1e-6)], [1.0]])
-    t = (mu - 0.5 * (knots[1:] + knots[:-1])) / tau
-    slopes, edges = _slopes(kind, t)
-    levels = np.concatenate(
-        [np.zeros((*slopes.shape[:2], 1)), np.cumsum(slopes * np.diff(knots), axis=2)], axis=2
-    )
-    seen = levels @ _hats(np.clip(scalar, -1.0, 1.0), knots)
-    lower = _foreseen(seen.mean(axis=2), seen.std(axis=2, ddof=1), levels[:, :, 0], n, log)
-    reached = lower + _slack(edges, knots, levels) > 0.0
-    best = np.unravel_index(int(np.argmax(reached * _RATIOS[:, None])), reached.shape)
-    ratio = float(_RATIOS[best[0]]) if reached[best] else 0.0
-    return _rounded(kind, w, knots, slopes[best], ratio, scalar, n, log)
+    inner = np.round(mu - tau * _T, 6)
+    inner = np.unique(inner[(inner > -1.0 + 1e-6) & (inner < 1.0 - 1e-6)])
+    knots = np.concatenate([[-1.0], inner, [1.0]])
+    t, hats = (mu - 0.5 * (knots[1:] + knots[:-1])) / tau, _hats(np.clip(scalar, -1.0, 1.0), knots)
+    ratios = _RATIOS
+    for _ in range(2):
+        slopes, edges = _slopes(kind, t, ratios)
+        levels = np.cumsum(np.pad(slopes * np.diff(knots), ((0, 0), (0, 0), (1, 0))), axis=2)
+        seen = levels @ hats
+        lower = _foreseen(seen.mean(axis=2), seen.std(axis=2, ddof=1), levels[:, :, 0], n, log)
+        reached = lower + _slack(edges, knots, levels, ratios) > 0.0
+        best = np.unravel_index(int(np.argmax(reached * ratios[:, None])), reached.shape)
+        last = int(best[0])
+        ratios = np.linspace(ratios[last], ratios[min(last + 1, len(ratios) - 1)], _FINER)
+    chosen = np.minimum.accumulate([float(f"{x:.6g}") for x in slopes[best]])
+    values = tuple(np.cumsum(np.concatenate([[0.0], chosen * np.diff(knots)])).tolist())
+    q = TestFunction(kind, w, knots=tuple(knots.tolist()), levels=values)
+    return replace(q, predicted=q.ratio(float(lower[best])))
 
 
-def _slopes(kind: Kind, t: Array) -> tuple[Array, Array]:
+def _slopes(kind: Kind, t: Array, ratios: Array) -> tuple[Array, Array]:
     """Slopes ``(ratios, cuts, pieces)`` of the designs, and the t at which L equals each."""
-    r = _RATIOS[:, None, None]
+    r = ratios[:, None, None]
     cut = np.minimum(t, _STEEPEST[None, :, None])
     if kind == "concave":
         cut = np.maximum(cut, -6.0)
-        return np.exp(r * cut - 0.5 * r * r), np.broadcast_to(cut, (len(_RATIOS), *cut.shape[1:]))
+        return np.exp(r * cut - 0.5 * r * r), np.broadcast_to(cut, (len(ratios), *cut.shape[1:]))
     slopes = np.maximum(1.0 + np.sqrt(np.expm1(r * r)) * cut, 1e-12)
     return slopes, np.log(slopes) / r + 0.5 * r
 
 
-def _slack(edges: Array, knots: Array, levels: Array) -> Array:
+def _slack(edges: Array, knots: Array, levels: Array, ratios: Array) -> Array:
     """As ``TestFunction.slack``, of every design at its own ratio, without rounding down."""
     from scipy.special import ndtr
 
-    first, last = np.ones((*edges.shape[:2], 1)), np.zeros((*edges.shape[:2], 1))
+    ends = (0, 0), (0, 0), (1, 1)
     base, tilted = (
-        -np.diff(np.concatenate([first, ndtr(x), last], axis=2), axis=2)
-        for x in (edges, edges - _RATIOS[:, None, None])
+        -np.diff(np.pad(ndtr(x), ends, constant_values=((0, 0), (0, 0), (1, 0))), axis=2)
+        for x in (edges, edges - ratios[:, None, None])
     )
     return np.asarray(tilted @ knots - (base * levels).sum(axis=2))
 
@@ -117,21 +129,6 @@ def _hats(scalar: Array, knots: Array) -> Array:
     draws = np.arange(len(scalar))
     out[i, draws], out[i + 1, draws] = 1.0 - share, share
     return out
-
-
-def _rounded(
-    kind: Kind, w: Array, knots: Array, slopes: Array, ratio: float, scalar: Array, n: int, log: float
-) -> TestFunction:
-    """The function with knots and slopes of a few digits, and the ratio it is expected to certify."""
-    knots = np.concatenate([[-1.0], np.unique(np.round(knots[1:-1], 6)), [1.0]])
-    slopes = np.minimum.accumulate(np.array([float(f"{x:.5g}") for x in slopes]))[: len(knots) - 1]
-    levels = np.concatenate([[0.0], np.cumsum(slopes * np.diff(knots))])
-    q = TestFunction(kind, w, knots=tuple(knots.tolist()), levels=tuple(levels.tolist()))
-    if ratio > 0.0:
-        seen = np.interp(scalar, knots, levels)
-        lower = _foreseen(seen.mean(), seen.std(ddof=1), levels[0], n, log)
-        ratio = q.ratio(float(lower))
-    return TestFunction(kind, w, knots=q.knots, levels=q.levels, predicted=ratio)
 
 
 def _linear(features: Array, scalar: Array, w: Array, n: int, log: float) -> TestFunction:
