@@ -22,7 +22,22 @@ DATA = Path(os.environ.get("SMOOTHCERT_TEST_DATA", Path(__file__).parents[2] / "
 SHAPES, COLOURS = ("circle", "square", "triangle"), ("red", "green", "blue")
 STEPS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
 NOTHING = "nothing"
-WORDS = ("yes", "no", "is", "a", "shape", *SHAPES, *COLOURS, *STEPS, "of", "?", NOTHING, "describe")
+WORDS = (
+    "yes",
+    "no",
+    "is",
+    "a",
+    "shape",
+    *SHAPES,
+    *COLOURS,
+    *STEPS,
+    "of",
+    "?",
+    ":",
+    "where",
+    "describe",
+    NOTHING,
+)
 _CELL = 10
 EMPTY = 9
 """The number of an empty cell; others are 3 * shape + colour."""
@@ -30,11 +45,15 @@ EMPTY = 9
 
 @dataclass(frozen=True)
 class Split:
-    """Images ``(N, 3, 30, 30)`` uint8, questions as in the files, answers ``(N,)`` bool."""
+    """Images ``(N, 3, 30, 30)`` uint8, questions as in the files, answers ``(N,)`` bool.
+
+    ``where``, of made ones only: in which cells the first thing is so placed, ``(N, 9)`` bool.
+    """
 
     images: Any
     questions: tuple[str, ...]
     answers: Any
+    where: Any = None
 
 
 def read(split: str, data: Path | None = None) -> Split:
@@ -77,8 +96,7 @@ def parsed(images: Any) -> Any:
 
 def answer(question: str, grid: Any) -> bool:
     """Whether the question holds for what ``parsed`` read of one image, ``(9,)``."""
-    first, steps, last = _terms(question)
-    return bool((_holds(first, grid) & _moved(_holds(last, grid), steps)).any())
+    return bool(_places(_terms(question), grid).any())
 
 
 def questions() -> tuple[str, ...]:
@@ -125,26 +143,32 @@ class Maker:
             chosen
         ]
 
-    def batch(self, size: int, rng: np.random.Generator) -> Split:
-        """New images, a question for each, and its answer."""
+    def batch(self, size: int, rng: np.random.Generator, true: float = 0.5) -> Split:
+        """New images, a question for each, and its answer, yes for a share ``true`` of them, about."""
         images, kinds = self.images(size, rng)
-        wanted = rng.random(size) < 0.5
+        wanted = rng.random(size) < true
         asked = [self._one(grid, bool(want), rng) for grid, want in zip(kinds, wanted, strict=True)]
-        return Split(images, tuple(text for text, _ in asked), np.array([found for _, found in asked]))
+        where = np.array([places for _, places in asked])
+        return Split(images, tuple(text for text, _ in asked), where.any(axis=1), where)
 
-    def _one(self, grid: Any, wanted: bool, rng: np.random.Generator) -> tuple[str, bool]:
-        found = False
+    def _one(self, grid: Any, wanted: bool, rng: np.random.Generator) -> tuple[str, Any]:
+        places = np.zeros(9, bool)
         for number in rng.choice(self._by_steps[rng.integers(3)], size=20):
-            first, steps, last = self._terms[number]
-            found = bool((_holds(first, grid) & _moved(_holds(last, grid), steps)).any())
-            if found == wanted:
+            places = _places(self._terms[number], grid)
+            if bool(places.any()) == wanted:
                 break
-        return self._questions[number], found
+        return self._questions[number], places
 
 
 def _terms(question: str) -> tuple[str, tuple[str, ...], str]:
     words = [word for word in question.split() if word not in ("is", "a", "of", "shape")]
     return words[0], tuple(words[1:-1]), words[-1]
+
+
+def _places(terms: tuple[str, tuple[str, ...], str], grid: Any) -> Any:
+    """The cells ``(9,)`` that show the first thing, where the steps say that the last one is."""
+    first, steps, last = terms
+    return _holds(first, grid) & _moved(_holds(last, grid), steps)
 
 
 def _holds(thing: str, grid: Any) -> Any:

@@ -1,12 +1,13 @@
 """A small LLaVA for SHAPES, trained end to end from nothing, and saved as transformers saves such models.
 
-python benchmarks/shapes_model.py OUT [--steps 5000] [--captions 1000] [--seed 0]
+python benchmarks/shapes_model.py OUT [--steps 5000] [--captions 250] [--seed 0]
 
 A CLIP vision tower (30x30 pixels, patches of 10: a token for each cell), a projector and a Llama of four
 layers. As LLaVA was, it is taught to describe images first and to answer questions then: images composed of
-the cells of the 640 training images, questions of the same grammar (``shapes_data.Maker``). Of the test split
-it sees nothing before it is measured on all 1,024 of it. No noise is added anywhere: it is the model "off the
-shelf" that smoothing is then tried on.
+the cells of the 640 training images, questions of the same grammar (``shapes_data.Maker``), every other time
+asked as "where": nine answers, one for each cell. The question comes before the image. Of the test split the
+model sees nothing before it is measured on all 1,024 of it. No noise is added anywhere: it is the model "off
+the shelf" that smoothing is then tried on.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _image_processor() -> Any:
 
 def prompt(question: str) -> str:
     """What the processor is given beside the image."""
-    return f"<image> {question} ?"
+    return f"{question} ? <image> :"
 
 
 class Reader:
@@ -95,12 +96,14 @@ class Reader:
         self._numbers = {word: number for number, word in enumerate((*_SPECIAL, *shapes.WORDS))}
         self.answers = [self._numbers[word] for word in _ANSWERS]
 
-    def __call__(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """``(B, L)`` ids and their attention mask, padded on the left, so that the last is the question mark."""
-        rows = [
-            [1, *[self._numbers["<image>"]] * 9, *(self._numbers[word] for word in question.split())]
-            for question in (f"{question} ?" for question in questions)
-        ]
+    def __call__(self, questions: Sequence[str], said: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+        """``(B, L)`` ids and their attention mask: each question, its image and what is said of it.
+
+        Padded on the left, so that all images and all words said stand in the same places.
+        """
+        texts = [prompt(text).replace("<image>", "<image> " * 9) for text in questions]
+        whole = [f"{text} {words}" for text, words in zip(texts, said or [""] * len(texts), strict=True)]
+        rows = [[self._numbers[word] for word in ("<s>", *text.split())] for text in whole]
         longest = max(map(len, rows))
         ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
         return ids, (ids != 0).long()
@@ -138,12 +141,16 @@ def _answering(model: nn.Module, reader: Reader, made: shapes.Split) -> Tensor:
     return functional.cross_entropy(scores(model, reader, made.images, made.questions), wanted)
 
 
-def _describing(model: nn.Module, reader: Reader, images: Any, kinds: Any) -> Tensor:
-    """Cross-entropy of each word of the descriptions, given those before it."""
-    ids, mask = reader([f"describe {shapes.described(grid)}" for grid in kinds])
-    logits = model(pixel_values=pixels(images), input_ids=ids, attention_mask=mask).logits
-    start = ids.shape[1] - 19  # eighteen words of description, then the question mark
-    return functional.cross_entropy(logits[:, start - 1 : -2].flatten(0, 1), ids[:, start:-1].flatten())
+def _saying(
+    model: nn.Module, reader: Reader, images: Any, questions: Sequence[str], said: Sequence[str]
+) -> Tensor:
+    """Cross-entropy of each word of what is said after the image, given those before it."""
+    ids, mask = reader(questions, said)
+    count = len(said[0].split())
+    logits = model(
+        pixel_values=pixels(images), input_ids=ids, attention_mask=mask, logits_to_keep=count + 1
+    ).logits
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, -count:].flatten())
 
 
 def train(
@@ -155,7 +162,13 @@ def train(
     def loss_of(model: nn.Module, _device: torch.device, step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
         if step < captions:
-            return _describing(model, reader, *maker.images(batch_size, rng))
+            images, kinds = maker.images(batch_size, rng)
+            said = [shapes.described(grid) for grid in kinds]
+            return _saying(model, reader, images, ["describe"] * batch_size, said)
+        if step % 2:
+            made = maker.batch(batch_size, rng, true=0.8)
+            said = [" ".join(_ANSWERS[int(here)] for here in places) for places in made.where]
+            return _saying(model, reader, made.images, [f"where {text}" for text in made.questions], said)
         return _answering(model, reader, maker.batch(batch_size, rng))
 
     started = time.perf_counter()
@@ -191,9 +204,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=5_000)
-    parser.add_argument(
-        "--captions", type=int, default=1_000, help="steps that describe, before the questions"
-    )
+    parser.add_argument("--captions", type=int, default=250, help="steps that describe, before the questions")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
