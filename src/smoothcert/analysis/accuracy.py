@@ -132,6 +132,13 @@ def certified_accuracy(
             "a table needs at least one run and finite radii >= 0",
             "Pass what open_run or read_tsv returned, and radii such as (0, 0.25, 0.5)",
         )
+    silent = [run.name for run in runs if run.certifies_features and run.decision is None]
+    if silent:
+        raise InvalidInput(
+            f"the run {silent[0]}",
+            "certifies features, and has no head whose answers could be counted",
+            "Print its cosines (table --cosine, analysis.cosine_table), or make a run with --head",
+        )
     return CertifiedAccuracy(
         ordered, tuple(RunAccuracy.of(run, ordered, confidence) for run in runs), confidence
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ class Encoding:
         n0, n: pilot and estimation draws. alpha: error probability of each claim.
         sigma, noise_error: of the noise. served: draws of the feature that is served, or ``None``.
         prototypes: unit rows ``(C, k)`` of a head, or ``None``. decision: how its answer is certified.
+        planned_for: the alpha for which plans are made, where the bounds are read at another one.
     """
 
     n0: int
@@ -43,6 +45,7 @@ class Encoding:
     prototypes: Rows | None = None
     decision: str = "auto"
     served: int | None = None
+    planned_for: float | None = None
 
     @property
     def most(self) -> int:
@@ -60,7 +63,16 @@ class Encoding:
     @property
     def numbers(self) -> Numbers:
         """What plans need to know."""
-        return Numbers(self.n, self.alpha, self.prototypes, self.decision)
+        return Numbers(self.n, self.planned_for or self.alpha, self.prototypes, self.decision)
+
+    def check_dimension(self, dimension: int) -> None:
+        """Refuse a head for features of another length."""
+        if self.prototypes is not None and self.prototypes.shape[1] != dimension:
+            raise InvalidInput(
+                f"a head for features of {self.prototypes.shape[1]} numbers on features of {dimension}",
+                "a prototype is compared with features of its own encoder",
+                "Make the head with the encoder of this run",
+            )
 
     def looks_at(self, draws: int) -> bool:
         return False  # a stage is read whole
@@ -109,23 +121,18 @@ class EncodingCourse:
     def _planned(self) -> Plan:
         assert self.clean is not None, "a plan needs the clean feature"
         assert self.pilot is not None, "a plan needs the pilot draws"
-        prototypes, clean = self.design.prototypes, self.clean.rows()[0]
-        if prototypes is not None and prototypes.shape[1] != len(clean):
-            raise InvalidInput(
-                f"a head for features of {prototypes.shape[1]} numbers on features of {len(clean)}",
-                "a prototype is compared with features of its own encoder",
-                "Make the head with the encoder of this run",
-            )
-        return Plan.make(clean, self.pilot.rows(), self.design.numbers)
+        return _plan(self.clean, self.pilot, self.design.numbers)
 
     def add(self, tally: Tally, /) -> EncodingCourse:
         of_need(tally, self.need)
         if self.pilot is not None:
             if not isinstance(tally, Scores):
                 raise _foreign(tally)
+            self.plan.check(tally)
             return replace(self, scores=tally)
         if not isinstance(tally, Features):
             raise _foreign(tally)
+        self.design.check_dimension(tally.rows().shape[1])
         return replace(self, clean=tally) if self.clean is None else replace(self, pilot=tally, made={})
 
     def verdict(self) -> Verdict | None:
@@ -151,6 +158,11 @@ class EncodingCourse:
             noise_error=design.noise_error,
             decisions=tuple(_decisions(design, plan, scores)),
         )
+
+
+@lru_cache(maxsize=1024)  # reading a run asks for the plans that making it has made
+def _plan(clean: Features, pilot: Features, numbers: Numbers) -> Plan:
+    return Plan.make(clean.rows()[0], pilot.rows(), numbers)
 
 
 def covariance_upper(plan: Plan, scores: Scores, alpha: float) -> float:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from smoothcert.bounds import clopper_pearson_lower
 from smoothcert.certificates import margin
 from smoothcert.certificates.channels import Channel
+from smoothcert.errors import InvalidInput
 from smoothcert.tallies import Scores, Votes
 from smoothcert.tallies.packing import Integers
 
@@ -41,6 +42,17 @@ class Numbers:
     alpha: float
     prototypes: Rows | None
     decision: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Numbers) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        rows = self.prototypes
+        return (self.n, self.alpha, self.decision, None if rows is None else (rows.shape, rows.tobytes()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +167,15 @@ class Plan:
             answers = labels_of(features, self.numbers.prototypes)
             start, end = self.places[2]
             sums[start:end] += np.bincount(answers[answers >= 0], minlength=end - start)
+
+    def check(self, scores: Scores) -> None:
+        """Refuse sums that this plan did not make."""
+        if len(scores.sums) != self.places[-1][1]:
+            raise InvalidInput(
+                f"sums of {len(scores.sums)} numbers where the plan counts {self.places[-1][1]}",
+                "they were made by another plan",
+                "Restore the run file from a copy",
+            )
 
     def votes(self, scores: Scores) -> Votes:
         """The answers of the single draws."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smoothcert import datasets
+from smoothcert.certificates.encoding import Encoding
 from smoothcert.engine.blocks import Blocks, block_size
 from smoothcert.engine.evaluate import Evaluation, Images, Scoring, Voting
 from smoothcert.engine.local import Source, execute
@@ -39,6 +40,7 @@ from smoothcert.smoothing.lanes import is_accelerator
 from smoothcert.smoothing.network import intra_op_threads
 from smoothcert.smoothing.streams import Segment
 
+_LONGEST_FEATURE = 16_384
 _WARM_UP = 2  # batches a worker timed for the estimate; the model check has warmed everything up
 
 
@@ -224,7 +226,22 @@ def prepare(
     job = Job(smoothed, data, rows, spec, directory, workers or default_workers(spec.execution))
     with intra_op_threads(spec.execution.threads):
         job.check_model()
+    if isinstance(smoothed, SmoothedEncoder):
+        _check_dimension(smoothed, spec)
     return job
+
+
+def _check_dimension(smoothed: SmoothedEncoder, specification: Specification) -> None:
+    """Refuse features that do not fit the head, or are too long to keep a pilot of."""
+    found, design = smoothed.dimension or 0, specification.design()
+    if isinstance(design, Encoding):
+        design.check_dimension(found)
+    if found > _LONGEST_FEATURE:
+        raise InvalidInput(
+            f"features of {found:,} numbers",
+            f"a run keeps every pilot draw; beyond {_LONGEST_FEATURE:,} they outgrow the run file",
+            "Pool the tokens, or certify image by image with SmoothedEncoder.certify",
+        )
 
 
 def default_workers(execution: ExecutionSpec) -> int:

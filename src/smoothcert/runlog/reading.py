@@ -11,6 +11,7 @@ from pathlib import Path
 from smoothcert.bounds.multiplicity import check_alpha
 from smoothcert.certificates import Certificate, Prediction
 from smoothcert.certificates.course import Design, Verdict
+from smoothcert.certificates.encoding import Encoding
 from smoothcert.certificates.grouped import Grouped
 from smoothcert.errors import InvalidInput, RunFileError
 from smoothcert.runlog.configuration import sampler_name
@@ -130,7 +131,7 @@ def results(
 
 
 def _check_decision(design: Design, decision: str | None) -> None:
-    known: tuple[str, ...] = getattr(design, "decisions", ())
+    known = design.decisions if isinstance(design, Encoding) else ()
     if decision is not None and decision not in known:
         counted = " or ".join(f"'{name}'" for name in known)
         raise InvalidInput(

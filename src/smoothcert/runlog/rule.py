@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from smoothcert.bounds.sequential.looks import MOST_DRAWS
 from smoothcert.certificates.course import Design
 from smoothcert.certificates.designs import design, usual
+from smoothcert.certificates.encoding import Encoding
 from smoothcert.certificates.rules import LOOKING, StopRule, parse_stop
 from smoothcert.runlog.parts import Frozen, HeadSpec
 
@@ -125,8 +126,6 @@ class RuleSpec(Frozen):
     ) -> Design:
         """The design this rule fixes, at its own alpha or another."""
         if self.task == "encode":
-            from smoothcert.certificates.encoding import Encoding
-
             return Encoding(
                 n0=self.n0,
                 n=self.n,
@@ -136,6 +135,7 @@ class RuleSpec(Frozen):
                 prototypes=head.rows() if head else None,
                 decision=self.decision or "auto",
                 served=self.served,
+                planned_for=self.alpha,
             )
         return design(
             self.rule,

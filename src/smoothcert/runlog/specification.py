@@ -117,7 +117,10 @@ class Specification(Frozen):
                     f"this version reads the formats {', '.join(map(str, FORMATS))}",
                     "Install the version of smoothcert that wrote it, or a newer one",
                 )
-            return cls.model_validate(values)
+            specification = cls.model_validate(values)
+            if specification.format != found:
+                raise ValueError(f"format {found} cannot say it")
+            return specification
         except (ValueError, AttributeError) as error:
             raise RunFileError(
                 "the specification stored in the run file",

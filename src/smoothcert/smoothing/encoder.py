@@ -54,6 +54,7 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         make_noise(noise, sigma, 255 if levels is None else levels)  # a bad sigma is refused before all else
         network = FeatureNetwork(encoder, denoiser, mapper, float(sigma), device, precision)
         super().__init__(network, noise=noise, levels=levels)
+        self.dimension: int | None = None  # numbers of a feature, known once the model has been checked
 
     @property
     def encoder(self) -> Any:
@@ -180,8 +181,18 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
             found = seen.copy() if not found.size else found
             for is_clean, start, stop in zip(clean, cuts, cuts[1:], strict=False):
                 if is_clean:
-                    found[start:stop] = seen[start:stop]
-        return found
+                    found[start:stop] = self._of_one_length(seen, found)[start:stop]
+        return self._of_one_length(found)
+
+    def _of_one_length(self, rows: Rows, others: Rows | None = None) -> Rows:
+        wanted = self.dimension if others is None else others.shape[1]
+        if wanted is not None and rows.shape[1] != wanted:
+            raise ModelOutputError(
+                f"an encoder that returned {rows.shape[1]} numbers an image after {wanted}",
+                "features of different lengths have no mean",
+                "Make it return features of one length (fix the image size, the number of tokens)",
+            )
+        return rows
 
     answers = features
 
@@ -204,8 +215,10 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         names = [Segment(k, "check", 0, 1) for k in range(min(len(prepared), size))]
         parts = list(zip(prepared, names, strict=False))
         clean = [(image, Segment(k, REFERENCE, 0, 1)) for k, (image, _) in enumerate(parts)]
+        self.dimension = None
         noisy = self.features(parts, seed=seed, batch=size, noise=noise)
         reference = self.features(clean, seed=seed, batch=size, noise=noise)
+        self.dimension = self._of_one_length(noisy, reference).shape[1]
         for rows, what in ((noisy, "noisy"), (reference, "clean")):
             broken = int((rows == 0.0).all(axis=1).sum())
             if broken:

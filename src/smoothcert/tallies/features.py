@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from smoothcert.errors import InvalidInput
 from smoothcert.tallies.packing import packed, unpacked
 
+Piece = tuple[int, npt.NDArray[np.int64]]
 _UNIT = 1 << 15  # the steps in which a coordinate of a unit vector is stored
 
 
@@ -23,7 +25,7 @@ class Features:
         pieces: pairs (first draw, steps ``(draws, k)``), ascending.
     """
 
-    pieces: tuple[tuple[int, npt.NDArray[np.int64]], ...]
+    pieces: tuple[Piece, ...]
 
     @classmethod
     def of(cls, first: int, features: npt.NDArray[np.float64]) -> Features:
@@ -56,13 +58,17 @@ class Features:
                 "they overlap or have different dimensions",
                 "Add each draw once, of one image and one encoder",
             )
-        return Features(tuple(pieces))
+        return Features(tuple(_joined(pieces)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Features) and self.to_json() == other.to_json()
+        return isinstance(other, Features) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash(self.total)
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[tuple[int, tuple[int, ...], bytes], ...]:
+        return tuple((first, steps.shape, steps.tobytes()) for first, steps in self.pieces)
 
     def to_json(self) -> str:
         """Canonical JSON, the form stored in a run file."""
@@ -80,3 +86,14 @@ class Features:
                 "pilot features", "are outside the unit ball", "Restore the run file from a copy"
             )
         return cls(pieces)
+
+
+def _joined(pieces: list[Piece]) -> Iterator[Piece]:
+    """Pieces that continue each other as one, so that equal draws are equal tallies."""
+    first, parts = pieces[0][0], [pieces[0][1]]
+    for start, steps in pieces[1:]:
+        if start != first + sum(map(len, parts)):
+            yield first, np.concatenate(parts)
+            first, parts = start, []
+        parts.append(steps)
+    yield first, np.concatenate(parts)
