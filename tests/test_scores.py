@@ -87,7 +87,7 @@ def test_broken_features_are_counted() -> None:
     "tally",
     [
         Votes.of({3: 4}, 2),
-        Scores(5, np.arange(-3, 9, dtype=np.int64), 1),
+        Scores(5, np.arange(-3, 9, dtype=np.int64), 1, '{"centre":0.1}'),
         merged([features(0, 16), features(16, 3)]),
     ],
 )
@@ -98,8 +98,8 @@ def test_every_tally_comes_back_from_its_text(tally: Votes | Scores | Features) 
 @pytest.mark.parametrize(
     "text",
     [
-        '{"draws":3,"nonfinite":9,"scores":"AAAA"}',
-        '{"draws":-1,"nonfinite":0,"scores":""}',
+        '{"draws":3,"nonfinite":9,"layout":{},"scores":"AAAA"}',
+        '{"draws":-1,"nonfinite":0,"layout":{},"scores":""}',
         '{"draws":1}',
         '{"features":[]}',
         '{"features":[[0,2,"' + packed(np.array([40_000, 0], dtype=np.int64)) + '"]]}',

@@ -36,7 +36,7 @@ def begun(one: Encoding, k: int, seed: int) -> EncodingCourse:
 def finished(one: Encoding, k: int, seed: int) -> tuple[FeatureCertificate, np.ndarray]:
     rng, course = np.random.default_rng(1_000 + seed), begun(one, k, seed)
     rows = drawn(rng, one.n, k)
-    sketch = basis(seed, 7, k, course.plan.sketch)
+    sketch = basis(seed, 7, k, course.plan.layout.sketch)
     verdict = course.add(course.plan.scores(rows, sketch)).verdict()
     assert verdict is not None
     assert isinstance(verdict.proof, FeatureCertificate)
@@ -65,7 +65,7 @@ def test_the_course_asks_for_clean_feature_pilot_and_draws_and_then_for_nothing(
 def test_sums_do_not_depend_on_how_the_draws_are_cut(k: int) -> None:
     one = design(k, classes=3)
     plan = begun(one, k, 0).plan
-    rows, sketch = drawn(np.random.default_rng(5), 150, k), basis(0, 7, k, plan.sketch)
+    rows, sketch = drawn(np.random.default_rng(5), 150, k), basis(0, 7, k, plan.layout.sketch)
     whole = plan.scores(rows, sketch)
     for cuts in ([16, 32, 96], [5, 11, 64, 149], [80]):
         edges = [0, *cuts, 150]
@@ -80,12 +80,12 @@ def test_estimates_are_those_of_the_draws(k: int) -> None:
     plan = begun(one, k, 1).plan
     assert certificate.feature is not None
     assert np.abs(certificate.feature - rows.mean(axis=0)).max() < 1e-6
-    scores = plan.scores(rows, basis(1, 7, k, plan.sketch))
+    scores = plan.scores(rows, basis(1, 7, k, plan.layout.sketch))
     moved = rows - plan.centre
-    sketch = basis(1, 7, k, plan.sketch)
+    sketch = basis(1, 7, k, plan.layout.sketch)
     seen = moved if sketch is None else moved @ sketch
-    assert np.abs(plan.second_moment(scores) - seen.T @ seen / len(rows)).max() < 1e-5
-    assert plan.votes(scores) == Votes.from_labels(np.argmax(rows[:, :3], axis=1))
+    assert np.abs(plan.layout.second_moment(scores) - seen.T @ seen / len(rows)).max() < 1e-5
+    assert plan.layout.votes(scores) == Votes.from_labels(np.argmax(rows[:, :3], axis=1))
 
 
 @pytest.mark.parametrize(("k", "repetitions"), [(8, 300), (200, 120)])
@@ -143,7 +143,7 @@ def test_heads_are_decided_three_ways_and_the_chosen_one_comes_first() -> None:
 def test_auto_chooses_on_the_pilot_alone() -> None:
     one, rng = design(8, classes=3), np.random.default_rng(0)
     course = begun(one, 8, 5)
-    before = course.plan.decision
+    before = course.plan.layout.decision
     course = course.add(course.plan.scores(drawn(rng, 800, 8, spread=5.0), None))
     verdict = course.verdict()
     assert verdict is not None

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smoothcert.bounds import betting_lower
+from smoothcert.errors import InvalidInput
 from smoothcert.tallies.packing import Integers
 
 Values = npt.NDArray[np.float64]
@@ -28,9 +29,11 @@ class Channel:
 
     Attributes:
         grid: ascending; the first and last are the least and greatest values the scalar can have.
+        ends: of the whole and, between them, of its fine part; they fix the grid.
     """
 
     grid: Values
+    ends: tuple[float, float, float, float]
 
     @classmethod
     def around(cls, pilot: Values, lowest: float, highest: float) -> Channel:
@@ -39,12 +42,23 @@ class Channel:
         spread = max(spread, 1e-4 * (highest - lowest))
         low = max(lowest, middle - _REACH_BELOW * spread)
         high = min(highest, middle + _REACH_ABOVE * spread)
+        return cls.between(lowest, low, high, highest)
+
+    @classmethod
+    def between(cls, lowest: float, low: float, high: float, highest: float) -> Channel:
+        """The grid on ``[lowest, highest]`` that is fine on ``[low, high]``."""
+        if not lowest <= low < high <= highest:
+            raise InvalidInput(
+                f"a grid from {lowest} to {highest}, fine from {low} to {high}",
+                "its parts are not in order",
+                "Restore the run file from a copy",
+            )
         parts = [
             np.linspace(lowest, low, _BELOW, endpoint=False) if low > lowest else np.zeros(0),
             np.linspace(low, high, _FINE),
             np.linspace(highest, high, _ABOVE, endpoint=False)[::-1] if high < highest else np.zeros(0),
         ]
-        return cls(np.concatenate(parts))
+        return cls(np.concatenate(parts), (lowest, low, high, highest))
 
     def __len__(self) -> int:
         return len(self.grid)

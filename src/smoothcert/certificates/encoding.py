@@ -16,7 +16,16 @@ import numpy as np
 from smoothcert.bounds.covariance import top_eigenvalue_upper
 from smoothcert.certificates import margin
 from smoothcert.certificates.course import Need, Verdict, of_need
-from smoothcert.certificates.encoding_plan import MOST_RIVALS, SKETCH, SKETCH_STEP, Numbers, Plan, Rows
+from smoothcert.certificates.encoding_layout import (
+    CLEAN,
+    DIRECTION,
+    RIVALS,
+    SKETCH,
+    SKETCH_STEP,
+    Layout,
+    layout_of,
+)
+from smoothcert.certificates.encoding_plan import MOST_RIVALS, Numbers, Plan, Rows
 from smoothcert.certificates.feature import LAMBDA_SHARE, FeatureCertificate
 from smoothcert.certificates.gaussian import certify, round_down
 from smoothcert.certificates.margin import Decision
@@ -128,7 +137,7 @@ class EncodingCourse:
         if self.pilot is not None:
             if not isinstance(tally, Scores):
                 raise _foreign(tally)
-            self.plan.check(tally)
+            self._check_layout(tally)
             return replace(self, scores=tally)
         if not isinstance(tally, Features):
             raise _foreign(tally)
@@ -138,15 +147,36 @@ class EncodingCourse:
     def verdict(self) -> Verdict | None:
         if self.scores is None:
             return None
-        return Verdict(self._proof(self.plan, self.scores), "all draws", self.design.most)
+        return Verdict(self._proof(self.scores), "all draws", self.design.most)
 
-    def _proof(self, plan: Plan, scores: Scores) -> FeatureCertificate:
-        design = self.design
+    def _check_layout(self, scores: Scores) -> None:
+        """Refuse sums whose layout is not one that this design and this image's pilot could have."""
+        layout, design, classes = layout_of(scores.layout), self.design, 0
+        if design.prototypes is not None:
+            classes = len(design.prototypes)
+        chosen = design.decisions if design.decision == "auto" else (design.decision,)
+        fits = (
+            layout.size == len(scores.sums)
+            and self.clean is not None
+            and layout.dimension == self.clean.rows().shape[1]
+            and layout.classes == classes
+            and layout.decision in (chosen if classes else (None,))
+            and len(layout.functions) == (classes - 1 if len(design.decisions) > 1 else 0)
+        )
+        if not fits:
+            raise InvalidInput(
+                f"{len(scores.sums)} sums under a layout of {layout.size}",
+                "that is no layout of this run",
+                "Restore the run file from a copy",
+            )
+
+    def _proof(self, scores: Scores) -> FeatureCertificate:
+        design, plan = self.design, layout_of(scores.layout)
         for_lambda = math.nextafter(design.alpha * LAMBDA_SHARE, 0.0)
-        score = 0.5 * (1.0 + plan.lower(1, scores, design.alpha))
+        score = 0.5 * (1.0 + plan.lower(CLEAN, scores, design.alpha))
         return FeatureCertificate(
             feature=plan.feature(scores),
-            m_lower=max(0.0, plan.lower(0, scores, math.nextafter(design.alpha - for_lambda, 0.0))),
+            m_lower=max(0.0, plan.lower(DIRECTION, scores, math.nextafter(design.alpha - for_lambda, 0.0))),
             covariance_upper=covariance_upper(plan, scores, for_lambda),
             score_lower=score,
             reference_lower=2.0 * score - 1.0,
@@ -165,7 +195,7 @@ def _plan(clean: Features, pilot: Features, numbers: Numbers) -> Plan:
     return Plan.make(clean.rows()[0], pilot.rows(), numbers)
 
 
-def covariance_upper(plan: Plan, scores: Scores, alpha: float) -> float:
+def covariance_upper(plan: Layout, scores: Scores, alpha: float) -> float:
     """With probability at least 1 - alpha over the draws, the largest eigenvalue of Cov f is <= the result.
 
     Where the feature has more than 64 dimensions its draws were projected onto a random subspace that is
@@ -173,8 +203,7 @@ def covariance_upper(plan: Plan, scores: Scores, alpha: float) -> float:
     Beta(32, (k - 64)/2), so half of alpha there turns the sketch's top eigenvalue into a bound on the
     sample's (THEORY 3.4 for the step from the sample to the law).
     """
-    size = plan.sketch
-    norm = math.sqrt(float(plan.centre @ plan.centre))
+    size, norm = plan.sketch, plan.centre
     rounding = 0.5 * math.sqrt(size) * SKETCH_STEP
     second = plan.second_moment(scores)
     if plan.dimension <= SKETCH:
@@ -187,7 +216,7 @@ def covariance_upper(plan: Plan, scores: Scores, alpha: float) -> float:
     return top_eigenvalue_upper(np.array([[seen / kept]]), scores.total, norm, share)
 
 
-def _decisions(design: Encoding, plan: Plan, scores: Scores) -> Any:
+def _decisions(design: Encoding, plan: Layout, scores: Scores) -> Any:
     """Every certificate of the head's answer that was counted, the one that counts first.
 
     A bound for each rival at the whole of alpha suffices: the certified radius, the smallest over the rivals,
@@ -196,13 +225,13 @@ def _decisions(design: Encoding, plan: Plan, scores: Scores) -> Any:
     if plan.decision is None:
         return
     makers = {"votes": _by_votes}
-    if len(plan.rivals):
+    if plan.functions:
         makers |= {"margin": _by_margin, "dual": _by_dual}
     for rule in sorted(makers, key=lambda rule: rule != plan.decision):
         yield makers[rule](design, plan, scores)
 
 
-def _by_votes(design: Encoding, plan: Plan, scores: Scores) -> Decision:
+def _by_votes(design: Encoding, plan: Layout, scores: Scores) -> Decision:
     found = certify(
         plan.selection,
         plan.votes(scores),
@@ -213,20 +242,20 @@ def _by_votes(design: Encoding, plan: Plan, scores: Scores) -> Decision:
     return Decision("votes", found.label, found.radius, {"p_lower": found.p_lower})
 
 
-def _by_margin(design: Encoding, plan: Plan, scores: Scores) -> Decision:
-    lowers = [plan.lower(2 + rival, scores, design.alpha) for rival in range(len(plan.rivals))]
+def _by_margin(design: Encoding, plan: Layout, scores: Scores) -> Decision:
+    lowers = [plan.lower(RIVALS + rival, scores, design.alpha) for rival in range(len(plan.functions))]
     ratio = margin.baseline_ratio(lowers, noise_error=design.noise_error)
     return _decided("margin", plan, design, ratio, {"lower": min(lowers)})
 
 
-def _by_dual(design: Encoding, plan: Plan, scores: Scores) -> Decision:
-    first = 2 + len(plan.rivals)
+def _by_dual(design: Encoding, plan: Layout, scores: Scores) -> Decision:
+    first = RIVALS + len(plan.functions)
     lowers = [plan.lower(first + number, scores, design.alpha) for number in range(len(plan.functions))]
     ratio = margin.dual_ratio(plan.functions, lowers, noise_error=design.noise_error)
     return _decided("dual", plan, design, ratio, {"families": sorted({q.kind for q in plan.functions})})
 
 
-def _decided(rule: Rule, plan: Plan, design: Encoding, ratio: float, facts: dict[str, Any]) -> Decision:
+def _decided(rule: Rule, plan: Layout, design: Encoding, ratio: float, facts: dict[str, Any]) -> Decision:
     radius = round_down(design.sigma * ratio) if ratio > 0.0 else 0.0
     return Decision(rule, plan.label if radius > 0.0 else None, radius, facts)
 

@@ -243,7 +243,7 @@ def tally_of(course: Any, segment: Segment, features: Rows, seed: int) -> Tally:
     if segment.stage != "estimation":
         return Features.of(segment.first, features)
     plan = course.plan
-    sketch = basis(seed, segment.example, plan.dimension, plan.sketch)
+    sketch = basis(seed, segment.example, plan.layout.dimension, plan.layout.sketch)
     found: Tally = plan.scores(features, sketch, first=segment.first)
     return found
 

@@ -23,11 +23,13 @@ class Scores:
         total: number of draws.
         sums: int64, one number a place of the plan.
         nonfinite: draws whose feature was not finite or had no direction; they count as the feature 0.
+        layout: canonical JSON that says what each sum stands for; only sums of one layout add up.
     """
 
     total: int
     sums: Integers
     nonfinite: int = 0
+    layout: str = "{}"
 
     def __post_init__(self) -> None:
         if self.total < 0 or not 0 <= self.nonfinite <= self.total or self.sums.dtype != np.int64:
@@ -40,13 +42,14 @@ class Scores:
     def __add__(self, other: object) -> Scores:
         if not isinstance(other, Scores):
             return NotImplemented
-        if len(self.sums) != len(other.sums):
+        if len(self.sums) != len(other.sums) or self.layout != other.layout:
             raise InvalidInput(
                 f"sums of {len(self.sums)} and of {len(other.sums)} numbers",
-                "they were made by different plans",
-                "Add only tallies of one image and one stage",
+                "they were made by different plans, or by versions that plan differently",
+                "Add only tallies of one image and stage; repeat the run in another directory",
             )
-        return Scores(self.total + other.total, self.sums + other.sums, self.nonfinite + other.nonfinite)
+        broken = self.nonfinite + other.nonfinite
+        return Scores(self.total + other.total, self.sums + other.sums, broken, self.layout)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scores) and self.to_json() == other.to_json()
@@ -56,10 +59,11 @@ class Scores:
 
     def to_json(self) -> str:
         """Canonical JSON, the form stored in a run file."""
-        stored = {"draws": self.total, "nonfinite": self.nonfinite, "scores": packed(self.sums)}
-        return json.dumps(stored, separators=(",", ":"))
+        head = f'{{"draws":{self.total},"nonfinite":{self.nonfinite},"layout":{self.layout}'
+        return f'{head},"scores":"{packed(self.sums)}"}}'
 
     @classmethod
     def from_plain(cls, stored: dict[str, Any]) -> Scores:
         """Read what ``to_json`` wrote."""
-        return cls(int(stored["draws"]), unpacked(stored["scores"]), int(stored["nonfinite"]))
+        layout = json.dumps(stored["layout"], sort_keys=True, separators=(",", ":"))
+        return cls(int(stored["draws"]), unpacked(stored["scores"]), int(stored["nonfinite"]), layout)
