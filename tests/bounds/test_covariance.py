@@ -9,7 +9,13 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from smoothcert.bounds import betting_lower, pair_upper, tail_upper, top_eigenvalue_upper
+from smoothcert.bounds import (
+    betting_lower,
+    clopper_pearson_upper,
+    pair_upper,
+    tail_upper,
+    top_eigenvalue_upper,
+)
 from smoothcert.bounds.covariance import mean_upper
 from smoothcert.errors import InvalidInput
 
@@ -109,6 +115,23 @@ def test_leaving_far_draws_out_pays() -> None:
     assert top_eigenvalue_upper(second, n, 0.9, 0.001, reach=0.7, beyond=500) > 3.6 * 0.05
 
 
+def test_allowances_by_hand() -> None:
+    """Rounding moves the root of the second moment; what lies beyond the reach counts as far as it can be."""
+    second, n, alpha = np.diag([0.09, 0.01]), 10_000, 0.001
+    for rounding in (0.0, 0.01):
+        most = (1.5 + rounding) ** 2
+        bound = most * mean_upper(0.09 / most, n, alpha)
+        expected = (math.sqrt(bound) + rounding) ** 2
+        assert top_eigenvalue_upper(second, n, 0.5, alpha, rounding=rounding) == pytest.approx(
+            expected, rel=1e-9
+        )
+        assert top_eigenvalue_upper(second, n, 0.5, alpha, rounding=rounding) >= expected
+    near = 0.64 * mean_upper(0.09 / 0.64, n, 0.75 * alpha)
+    beyond = 2.25 * clopper_pearson_upper(30, n, 0.25 * alpha)
+    found = top_eigenvalue_upper(second, n, 0.5, alpha, reach=0.8, beyond=30)
+    assert found == pytest.approx(near + beyond, rel=1e-8)
+
+
 def test_pairs_cover_the_trace_and_the_eigenvalue() -> None:
     trials, n, k, alpha = 300, 200, 5, 0.2
     mean, top = truth(k)
@@ -123,6 +146,10 @@ def test_pairs_cover_the_trace_and_the_eigenvalue() -> None:
         misses += bound < frobenius
         assert frobenius >= top
     assert tail_upper(misses, trials, alpha) > FALSE_ALARM
+    # f = +-e1 and c = e1: the products are 0 or 16, and tr M^2 is 4.
+    hits = np.random.default_rng(1).binomial(n // 2, 0.25, 1_000)
+    misses = sum(pair_upper([0.0, 16.0], [n // 2 - h, h], 1.0, alpha) < 2.0 for h in hits)
+    assert tail_upper(misses, 1_000, alpha) > FALSE_ALARM
     products, counts = np.array([0.0, 1e-3, 2e-3]), np.array([5_000, 4_000, 1_000])
     assert pair_upper(products, counts, 0.5, 0.001) < 0.15
 

@@ -69,6 +69,12 @@ def test_the_drawn_noise_lowers_every_claim() -> None:
         ideal, real = (np.asarray(getattr(c, name)([0.1, 0.2])) for c in (CERTIFICATE, drawn))
         assert (real < ideal).all()
         assert (real > ideal - 5e-3).all()
+    value = float(gaussian_score_bound(0.94 - 1e-4, 0.4))  # also a lower bound on both lengths
+    turned = math.cos(math.acos(value) + 2 * math.asin(2e-4 / value))
+    assert drawn.paper_cosine_lower(0.2) == pytest.approx(turned, abs=1e-9)
+    value, length = float(to_reference(0.88 - 2e-4, 0.4)), float(repaired(0.88 - 2e-4, 0.4))
+    turned = math.cos(math.acos(value) + math.asin(2e-4 / length))
+    assert drawn.reference_cosine_lower(0.2) == pytest.approx(turned, abs=1e-9)
 
 
 def test_no_served_feature_no_bound_on_it() -> None:
@@ -98,6 +104,23 @@ def test_the_deviation_of_a_mean_by_hand() -> None:
     assert deviation(0.19, 0.01, 10_000, 0.001) == pytest.approx(sharp, abs=1e-12), "Bousquet"
     with pytest.raises(InvalidInput, match="at least one draw"):
         deviation(0.1, 0.1, 0, 0.001)
+
+
+def test_the_served_bound_by_hand() -> None:
+    """The ideal angle and two deviations, the one at x + delta with what a shift can make of the spread."""
+    from scipy.special import ndtr, ndtri
+
+    m, lam, r, n, alpha, e = 0.9, 0.02, 0.25, 5_000, 0.001, 1e-4
+    ideal = best(m, lam, r)
+    for error in (0.0, e):
+        away = float(norm_away(m - 2 * error, lam + 4 * error, r)) - 2 * error
+        spread = 4 * (float(ndtr(ndtri(lam / 4 + error) + r)) + error)
+        turns = (
+            math.asin(float(deviation(1 - m * m, lam, n, alpha)) / m),
+            math.asin(float(deviation(1 - away**2, spread, n, alpha)) / away),
+        )
+        bound = served(ideal, m, n, alpha, r, lam=lam, noise_error=error)
+        assert bound == pytest.approx(math.cos(math.acos(ideal) + sum(turns)), abs=1e-9)
 
 
 @pytest.mark.parametrize("law", ["two points", "a spike", "a sphere"])

@@ -246,6 +246,9 @@ def test_several_rivals_the_nearest_counts() -> None:
     assert dual_ratio(qs, lowers) == min(alone)
     assert dual_ratio(qs[::-1], lowers[::-1]) == min(alone)
     assert dual_ratio(qs, [lowers[0], -5.0, lowers[2]]) == 0.0
+    worse = lowers[2] - 0.9 * float(lowers[2] + qs[2].slack(0.1))
+    assert worse > lowers[0], "levels of different functions do not say which rival is nearest"
+    assert dual_ratio(qs, [lowers[0], lowers[1], worse]) == qs[2].ratio(worse) < 0.9 * min(alone)
     assert dual_ratio(qs, lowers, noise_error=1e-3) < min(alone)
     assert baseline_ratio([0.5, 0.2, 0.9]) == baseline_ratio([0.2])
     assert baseline_ratio([0.5, 0.0]) == 0.0
