@@ -8,6 +8,7 @@ lie; it costs width to second order in its step, and memory does not grow with t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from smoothcert.tallies.packing import Integers
 
 Values = npt.NDArray[np.float64]
 PART = 1 << 16
+_APART = 2.0  # between the beginnings of two channels' grids
 _FINE, _BELOW, _ABOVE = 56, 8, 4
 _REACH_BELOW, _REACH_ABOVE = 6.0, 4.0  # of the fine part, in standard deviations of the pilot
 
@@ -65,14 +67,7 @@ class Channel:
 
     def counts(self, values: Values) -> Integers:
         """Parts of draws at each point of the grid; a value is moved down by less than 2^-16 of a step."""
-        inside = np.clip(values, self.grid[0], self.grid[-1])
-        below = np.minimum(np.searchsorted(self.grid, inside, side="right") - 1, len(self.grid) - 2)
-        step = self.grid[below + 1] - self.grid[below]
-        above = np.floor((inside - self.grid[below]) / step * PART).astype(np.int64).clip(0, PART)
-        size = len(self.grid)
-        # Whole numbers below 2^53, which floating-point addition keeps exact.
-        found = np.bincount(below, PART - above, size) + np.bincount(below + 1, above, size)
-        return found.astype(np.int64)
+        return Bank((self,)).counts(values[None])
 
     def mean(self, counts: Integers) -> float:
         """The mean of the draws."""
@@ -84,3 +79,30 @@ class Channel:
         shares = (self.grid - low) / (high - low)
         found = betting_lower(shares.clip(0.0, 1.0), alpha, counts=counts / PART)
         return low + max(0.0, found - 1e-12) * (high - low)
+
+
+class Bank:
+    """Several channels that are counted together: their grids, each scaled to [0, 1], end to end."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self._low = np.array([[c.grid[0]] for c in channels])
+        self._range = np.array([[c.grid[-1] - c.grid[0]] for c in channels])
+        self._shift = _APART * np.arange(len(channels))[:, None]
+        scaled = [(c.grid - c.grid[0]) / (c.grid[-1] - c.grid[0]) for c in channels]
+        self._grid = np.concatenate([grid + _APART * k for k, grid in enumerate(scaled)])
+        ends = np.cumsum([len(c) for c in channels])
+        self._last = (ends - 2)[:, None]  # the last point with another above it
+        self.size = int(ends[-1])
+
+    def counts(self, values: Values) -> Integers:
+        """Parts of draws at each point of each grid, from values ``(channels, draws)``, end to end."""
+        inside = np.clip((values - self._low) / self._range, 0.0, 1.0) + self._shift
+        found = np.searchsorted(self._grid, inside.ravel(), side="right").reshape(inside.shape) - 1
+        below = np.minimum(found, self._last)
+        start = self._grid[below]
+        shares = (inside - start) / (self._grid[below + 1] - start)
+        above = np.floor(shares * PART).clip(0, PART).ravel()
+        below = below.ravel()
+        # Whole numbers below 2^53, which floating-point addition keeps exact.
+        counted = np.bincount(below, PART - above, self.size) + np.bincount(below + 1, above, self.size)
+        return counted.astype(np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,9 @@ import numpy.typing as npt
 
 from smoothcert.bounds import clopper_pearson_lower
 from smoothcert.certificates import margin
-from smoothcert.certificates.channels import Channel
-from smoothcert.certificates.encoding_layout import FEATURE_STEP, SKETCH_STEP, Layout, length
+from smoothcert.certificates.channels import Bank, Channel
+from smoothcert.certificates.encoding_layout import FEATURE_STEP, RIVALS, SKETCH_STEP, Layout, length
 from smoothcert.tallies import Scores, Votes
-from smoothcert.tallies.packing import Integers
 
 Rows = npt.NDArray[np.float64]
 MOST_RIVALS = 127  # of heads whose margins are counted; beyond, votes alone
@@ -81,7 +81,7 @@ class Plan:
         label, selection, decision = None, Votes(), None
         functions: tuple[margin.TestFunction, ...] = ()
         if prototypes is not None:
-            selection = Votes.from_labels(labels_of(pilot, prototypes))
+            selection = Votes.from_labels(labels_of(pilot, pilot @ prototypes.T))
             label = int(np.argmax(prototypes @ centre))
             if numbers.decision != "votes" and len(prototypes) <= MOST_RIVALS + 1:
                 rivals = margin.directions(prototypes, label)
@@ -107,51 +107,60 @@ class Plan:
         ``first`` is the number of the first draw. Products are taken over blocks of 16 draws, each draw in
         its place, so that how the draws are cut into pieces changes no rounding.
         """
-        lead = first % _BLOCK
-        whole = np.zeros((-(-(lead + len(features)) // _BLOCK) * _BLOCK, features.shape[1]))
-        whole[lead : lead + len(features)] = features
-        counted = np.zeros(len(whole), dtype=bool)
-        counted[lead : lead + len(features)] = True
-        sums = np.zeros(self.layout.size, dtype=np.int64)
-        for start in range(0, len(whole), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            self._add(sums, whole[block], counted[block], basis)
-        broken = int((features == 0.0).all(axis=1).sum())
-        return Scores(len(features), sums, broken, self.text)
+        lead, count = first % _BLOCK, len(features)
+        whole = np.zeros((-(-(lead + count) // _BLOCK), _BLOCK, features.shape[1]))
+        whole.reshape(-1, features.shape[1])[lead : lead + count] = features
 
-    def _add(
-        self, sums: Integers, features: Rows, counted: npt.NDArray[np.bool_], basis: Rows | None
-    ) -> None:
-        """Add the counted draws of one block."""
-        places = self.layout.places
-        steps = np.rint(features / FEATURE_STEP)
-        sums[slice(*places[0])] += steps.sum(axis=0).astype(np.int64)  # draws not counted are 0
-        moved = features - self.centre
-        seen = np.rint((moved if basis is None else moved @ basis) / SKETCH_STEP)[counted]
-        # Whole numbers below 2^53 for up to 2^15 draws: the product is exact in any order of addition.
-        second = seen.T @ seen
-        sums[slice(*places[1])] += second[np.triu_indices(len(second))].astype(np.int64)
-        for (start, end), channel, values in zip(
-            places[3:], self.layout.channels, self._values(features), strict=True
-        ):
-            sums[start:end] += channel.counts(values[counted])
+        def products(blocks: Rows, matrix: Rows) -> Rows:
+            rows = np.concatenate([block @ matrix for block in blocks])
+            return rows[lead : lead + count]
+
+        moved = whole - self.centre
+        seen = moved.reshape(-1, features.shape[1])[lead : lead + count]
+        seen = np.rint((seen if basis is None else products(moved, basis)) / SKETCH_STEP)
+        # Whole numbers below 2^53 for up to 2^15 draws: sums and products are exact in any order of addition.
+        second = (seen.T @ seen)[_upper(seen.shape[1])]
+        total = np.rint(features / FEATURE_STEP).sum(axis=0)
+        votes = np.zeros(0, dtype=np.int64)
         if self.numbers.prototypes is not None:
-            answers = labels_of(features, self.numbers.prototypes)
-            start, end = places[2]
-            sums[start:end] += np.bincount(answers[answers >= 0], minlength=end - start)
+            answers = labels_of(features, products(whole, self.numbers.prototypes.T))
+            counts = np.bincount(answers[answers >= 0], minlength=len(self.numbers.prototypes))
+            votes = counts.astype(np.int64)
+        counted = self.bank.counts(self._values(products(whole, self.vectors.T)))
+        sums = np.concatenate(
+            [total.astype(np.int64), second.astype(np.int64), votes.astype(np.int64), counted]
+        )
+        broken = int((features == 0.0).all(axis=1).sum())
+        return Scores(count, sums, broken, self.text)
 
-    def _values(self, features: Rows) -> Any:
-        yield features @ self.direction
-        yield features @ self.clean
-        if len(self.rivals):
-            yield from (features @ self.rivals.T).T
-        for function in self.layout.functions:
-            yield function.values(features)
+    @cached_property
+    def bank(self) -> Bank:
+        """All channels, counted together."""
+        return Bank(self.layout.channels)
+
+    @cached_property
+    def vectors(self) -> Rows:
+        """What features are multiplied by: u, the clean feature, the rivals, the linear test functions."""
+        linear = [q.vector for q in self.layout.functions if q.kind == "linear" and q.vector is not None]
+        return np.stack([self.direction, self.clean, *self.rivals, *linear])
+
+    def _values(self, scalars: Rows) -> Rows:
+        """The value of every channel ``(channels, draws)``, from the products with ``vectors``."""
+        columns, margins = scalars.T, len(self.rivals)
+        found, spare = list(columns[: RIVALS + margins]), iter(columns[RIVALS + margins :])
+        for rival, q in enumerate(self.layout.functions):
+            found.append(q.of_scalar(next(spare) if q.kind == "linear" else columns[RIVALS + rival]))
+        return np.stack(found)
 
 
-def labels_of(features: Rows, prototypes: Rows) -> npt.NDArray[np.int64]:
-    """The class of each feature by itself: the nearest prototype; -1 for the feature 0."""
-    answers = np.argmax(features @ prototypes.T, axis=1)
+@lru_cache(maxsize=8)
+def _upper(size: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    return np.triu_indices(size)
+
+
+def labels_of(features: Rows, likeness: Rows) -> npt.NDArray[np.int64]:
+    """The class of each feature by itself: of the largest product; -1 for the feature 0."""
+    answers = np.argmax(likeness, axis=1)
     return np.where((features == 0.0).all(axis=1), -1, answers)
 
 

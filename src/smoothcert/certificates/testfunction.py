@@ -92,7 +92,11 @@ class TestFunction:
                 "the facts hold no vector, so it cannot be evaluated on features",
                 "Make it again from the pilot draws",
             )
-        scalar = np.clip(features @ self.vector, -1.0, 1.0)
+        return self.of_scalar(features @ self.vector)
+
+    def of_scalar(self, scalar: Array) -> Array:
+        """q where <vector, f> is known."""
+        scalar = np.clip(scalar, -1.0, 1.0)
         return scalar if self.kind == "linear" else np.interp(scalar, self.knots, self.levels)
 
     def slack(self, ratio: npt.ArrayLike) -> float | Array:
