@@ -10,7 +10,7 @@ import typer
 
 from smoothcert.bounds.sequential.looks import MOST_DRAWS
 from smoothcert.cli import options
-from smoothcert.cli.options import ENCODING, VOTING, Settings, settle
+from smoothcert.cli.settings import ENCODING, VOTING, Settings, settle
 from smoothcert.cli.terminal import say, show
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -9,6 +9,7 @@ import typer
 
 from smoothcert.cli import options
 from smoothcert.cli.reading import read_runs
+from smoothcert.cli.settings import both_pictures
 from smoothcert.cli.terminal import say
 
 
@@ -27,6 +28,6 @@ def curve(
     """
     from smoothcert import report
 
-    paths = options.both_pictures(out)
+    paths = both_pictures(out)
     written = report.curve(read_runs(runs, alpha=alpha, sigma=sigma), paths, title=title)
     say(f"wrote {', '.join(str(path) for path in written)}")

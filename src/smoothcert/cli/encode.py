@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from smoothcert.cli.certify import cost, header, heading, repeatable, show_costs, warn_of_nonfinite
-from smoothcert.cli.options import Settings
+from smoothcert.cli.settings import Settings
 from smoothcert.cli.terminal import say, show
 
 _DECISIONS = ("votes", "margin", "dual")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothcert.cli import options
-from smoothcert.cli.options import Settings, settle
+from smoothcert.cli.settings import Settings, both_pictures, settle
 from smoothcert.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def grid(
     flags |= {"denoiser": denoiser, "seed": seed, "device": device}
     settings = settle("grid", None, flags)
     names = tuple(name.strip() for name in samplers.split(",")) if samplers else None
-    paths = options.both_pictures(out)
+    paths = both_pictures(out)
     written = draw(settings, sigma=sigma, images=images, samplers=names, paths=paths)
     say(f"wrote {', '.join(str(path) for path in written)}")
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoothcert.cli.options import Settings
+from smoothcert.cli.settings import Settings
 from smoothcert.errors import InvalidInput
 
 CONVERTED = "converted"  # below the directory of the runs: models in other backends

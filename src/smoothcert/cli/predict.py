@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from smoothcert.cli import options
-from smoothcert.cli.options import settle
+from smoothcert.cli.settings import settle
 from smoothcert.cli.terminal import say
 
 

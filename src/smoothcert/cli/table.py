@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from smoothcert.cli import options
-from smoothcert.cli.options import numbers
 from smoothcert.cli.reading import read_runs
+from smoothcert.cli.settings import numbers
 from smoothcert.cli.terminal import show
 from smoothcert.errors import UnknownName
 

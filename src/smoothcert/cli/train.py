@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from smoothcert.cli import options, train_booster
-from smoothcert.cli.options import numbers
+from smoothcert.cli.settings import numbers
 from smoothcert.cli.training import Directory, bar, command_line, show, splits, whole_numbers
 
 app = typer.Typer(

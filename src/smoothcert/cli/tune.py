@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothcert.cli import options
-from smoothcert.cli.options import Settings, given_in, settle
+from smoothcert.cli.settings import Settings, given_in, settle
 from smoothcert.cli.terminal import say, show
 
 if TYPE_CHECKING:
