@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "SmoothedClassifier": "smoothcert.smoothing",
     "SmoothedEncoder": "smoothcert.smoothing",
+    "SmoothedVLM": "smoothcert.smoothing.vlm",
     "ZeroShotHead": "smoothcert.encoders",
     "certify": "smoothcert.engine",
     "predict": "smoothcert.engine",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:  # what the names below stand for, for type checkers and edito
     from smoothcert.errors import SmoothcertError  # noqa: F401
     from smoothcert.runlog import open_run, open_runs, verify  # noqa: F401
     from smoothcert.smoothing import SmoothedClassifier, SmoothedEncoder  # noqa: F401
+    from smoothcert.smoothing.vlm import SmoothedVLM  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:

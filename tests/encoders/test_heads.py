@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.realdata import DATA, cifar10_labels, needs, sheet
 from torch import Tensor
 
 from smoothcert import datasets
@@ -106,6 +107,23 @@ def test_a_real_head_is_good() -> None:
     assert (head.labels(encoder(images).numpy()) == labels).mean() > 0.9
     assert head.facts["encoder"] == "digits"
     assert head.facts["data"] == train.name
+
+
+@needs("weights/cifar10_resnet20.npz", "cifar10/cifar10_train_0.webp", "cifar10/cifar10_test_every20.npz")
+def test_five_examples_a_class_do_on_cifar10_nearly_what_the_trained_last_layer_does() -> None:
+    encoder = load(
+        f"resnet20:{DATA}/weights/cifar10_resnet20.npz?mean=0.485,0.456,0.406&std=0.229,0.224,0.225"
+    )
+    images, known = sheet("cifar10_train_0.webp"), cifar10_labels()
+    names = [str(name) for name in known["class_names"]]
+    train = ArrayDataset(images, known["train_labels"][:10_000], levels=255, classes=names)
+    head = ZeroShotHead.from_examples(encoder, train, shots=5)
+    test = np.load(DATA / "cifar10/cifar10_test_every20.npz")
+    with torch.inference_mode():
+        parts = torch.from_numpy(test["images"]).float().div(255).split(50)
+        features = torch.cat([encoder(part) for part in parts]).numpy()
+    right = int((head.labels(features) == test["labels"]).sum())
+    assert 440 <= right <= 455, "of 500; the last layer has 450"
 
 
 def test_saved_and_read_to_the_bit(tmp_path: Path) -> None:
