@@ -50,8 +50,8 @@ class SmoothedVLM:
     is not certified: single tokens, and the text. Answers from a fixed set are certified by votes, with
     ``SmoothedClassifier(encoders.answer_classifier(...), sigma)``.
 
-    The draws of a served feature must be fresh: somebody who knows ``seed`` before choosing delta can look for
-    a delta at which these draws, of all, are unlucky. Against such an attacker keep the seed secret.
+    The draws of a served feature must be fresh: whoever knows ``seed`` before choosing delta can look for a
+    delta at which these very draws are unlucky. Against such an attacker keep the seed secret.
 
     Args:
         model: a ``LlavaForConditionalGeneration`` of the transformers library, on any device.
