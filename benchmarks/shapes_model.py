@@ -66,9 +66,11 @@ def new_processor() -> Any:
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
         additional_special_tokens=["<image>"], padding_side="left",
     )  # fmt: skip
+    template = "{% for part in messages[0]['content'] if part.type == 'text' %}{{ part.text }} ? {% endfor %}<image> :"
     return LlavaProcessor(
         image_processor=_image_processor(), tokenizer=fast, patch_size=_PATCH, image_token="<image>",
         vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=template,
     )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def _image_processor() -> Any:
     except ImportError:  # before transformers 5 the one with Pillow has no name of its own
         from transformers import CLIPImageProcessor as Processor
     return Processor(
-        do_resize=False, do_center_crop=False, do_rescale=True, do_normalize=True, do_convert_rgb=True,
+        do_resize=True, do_center_crop=True, do_rescale=True, do_normalize=True, do_convert_rgb=True,
         image_mean=[MEAN] * 3, image_std=[STD] * 3, size={"shortest_edge": _SIDE},
         crop_size={"height": _SIDE, "width": _SIDE},
     )  # fmt: skip

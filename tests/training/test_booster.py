@@ -188,11 +188,12 @@ def pull_the_plug(at: int) -> Callable[[int, int, float], None]:
 
 
 @pytest.mark.parametrize("at", [3, 5, 6, 12])  # in the purifier, after its last step, in the mapper
+@pytest.mark.parametrize("rounds", [1, 3])
 def test_an_interrupted_training_ends_as_an_undisturbed_one(
-    tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, at: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(savepoint, "SECONDS_BETWEEN", 0.0)
-    options: dict[str, Any] = {"denoiser": denoisers.load("digits"), "train_purifier": True}
+    options: dict[str, Any] = {"denoiser": denoisers.load("digits"), "train_purifier": True, "rounds": rounds}
     straight, steps = boost(tmp_path / "straight", **options), []
     with pytest.raises(Stopped):
         boost(tmp_path / "cut", **options, progress=pull_the_plug(at))
@@ -205,6 +206,24 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     one, other = load_file(tmp_path / "straight" / unet), load_file(tmp_path / "cut" / unet)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert not list(tmp_path.rglob("training.pt"))
+
+
+def test_a_later_round_asks_neither_encoder_nor_denoiser_and_sees_the_same_batches(tmp_path: Path) -> None:
+    inner, asked = encoders.load("digits"), []
+
+    def counting(images: Tensor) -> Tensor:
+        asked.append(len(images))
+        return inner(images)
+
+    losses: dict[int, list[float]] = {}
+    for rounds in (1, 4):
+        asked.clear()
+        seen: list[float] = losses.setdefault(rounds, [])
+        told = {"progress": lambda _s, _n, loss, seen=seen: seen.append(loss)}
+        boost(tmp_path / str(rounds), encoder=counting, rounds=rounds, learning_rate=1e-12, **told)
+        assert asked.count(8) == (1 + LEVELS) * 8 // rounds
+    assert losses[4] == pytest.approx(2 * losses[1][:2] + 2 * losses[1][:2], rel=1e-4)
+    assert len(set(np.round(losses[1], 4))) == 8
 
 
 def test_the_state_and_the_purifier_of_another_training_are_refused(
@@ -361,6 +380,7 @@ def test_a_trained_purifier_serves_the_encoder_better_and_is_read_again(tmp_path
         ),
         ({"denoiser": denoisers.load("identity"), "train_purifier": True}, InvalidInput, "purifier"),
         ({"batch_size": 1}, InvalidInput, "two images"),
+        ({"rounds": 0}, InvalidInput, "rounds=0"),
         ({"c": -1.0}, InvalidInput, "weight of 0 or more"),
         ({"d": math.nan}, InvalidInput, "weight of 0 or more"),
         ({"steps": 0}, InvalidInput, "steps"),

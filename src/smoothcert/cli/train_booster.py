@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from smoothcert.cli import options
-from smoothcert.cli.options import numbers
+from smoothcert.cli.settings import numbers
 from smoothcert.cli.training import Directory, bar, command_line, show, splits
 from smoothcert.errors import InvalidInput
 
@@ -43,6 +43,10 @@ def booster(
     batch_size: Annotated[
         int, typer.Option("--batch-size", help="Images a step, each under 4 levels of noise.")
     ] = 16,
+    rounds: Annotated[
+        int,
+        typer.Option("--rounds", help="How often the mapper sees the same features; later ones are cheap."),
+    ] = 1,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest on the way.")] = 2e-4,
     a: Annotated[float, typer.Option("--weight-rb", help="Purifier: weight of l_rb beside l_diff.")] = 1.0,
     b: Annotated[float, typer.Option("--weight-mse", help="Purifier: weight of l_mse beside l_diff.")] = 1.0,
@@ -87,6 +91,7 @@ def booster(
             steps=steps,
             purifier_steps=purifier_steps,
             batch_size=batch_size,
+            rounds=rounds,
             learning_rate=learning_rate,
             a=a,
             b=b,

@@ -31,6 +31,7 @@ from smoothcert.training.savepoint import Savepoint
 
 _MEASURED = 2048  # images that the mean and spread of clean features are taken from
 _HEADS = 4  # of attention over tokens
+_Features = tuple[Tensor, list[tuple[float, Tensor]]]
 
 
 def train_booster(
@@ -44,6 +45,7 @@ def train_booster(
     steps: int = 2_000,
     purifier_steps: int = 1_000,
     batch_size: int = 16,
+    rounds: int = 1,
     learning_rate: float = 2e-4,
     a: float = 1.0,
     b: float = 1.0,
@@ -75,6 +77,8 @@ def train_booster(
         train_purifier: train a copy of the denoiser further first, with l_diff + a l_rb + b l_mse.
         steps: optimizer steps of the mapper. purifier_steps: of the purifier.
         batch_size: images a step, each under 4 levels of noise.
+        rounds: how often the mapper sees the same features; a later round costs no denoiser and no encoder,
+            but memory for the features of ``steps / rounds`` batches. 1 for fresh noise at every step.
         learning_rate: the highest on the way.
         a, b: weights of l_rb and l_mse beside l_diff, for the purifier.
         c, d: weights of l_stats and l_id beside l_rb, for the mapper.
@@ -100,8 +104,10 @@ def train_booster(
         "encoder_sha256": weights_of(encoder) or "", "denoiser": source_of(denoiser) if denoiser else "none",
         "denoiser_sha256": (weights_of(denoiser) or "") if denoiser else "",
     }  # fmt: skip
-    settings = {**common, "steps": steps, "c": c, "d": d, "width": width, "blocks": blocks}
-    _check(denoiser, train_purifier, sigmas, batch_size, (a, b, c, d))
+    settings = {
+        **common, "steps": steps, "rounds": rounds, "c": c, "d": d, "width": width, "blocks": blocks,
+    }  # fmt: skip
+    _check(denoiser, train_purifier, sigmas, (batch_size, rounds), (a, b, c, d))
     if train_purifier:
         mine = {**common, "steps": purifier_steps, "a": a, "b": b}
         settings["purifier"] = f"{PURIFIER}, trained here"
@@ -110,7 +116,8 @@ def train_booster(
             denoiser, encoder, dataset, Path(out) / PURIFIER, mine, device, threads, command, progress
         )
     frozen = Frozen(encoder, denoiser)
-    batches = _MapperLoss(frozen, Batches(dataset, batch_size, sigmas, seed, "mapper"), c, d)
+    drawn = Batches(dataset, batch_size, sigmas, seed, "mapper")
+    batches = _MapperLoss(frozen, drawn, c, d, steps, rounds)
     savepoint = Savepoint(Path(out) / "training.pt", settings | {"data": dataset.name})
     with repeatable(seed, threads):
         model = _fresh(frozen, gather(dataset, _MEASURED).images, settings)
@@ -129,25 +136,38 @@ def train_booster(
 
 
 class _MapperLoss:
-    """l_rb + c l_stats + d l_id of a mapper, for the batch of a step."""
+    """l_rb + c l_stats + d l_id of a mapper, for the batch of a step; each batch comes ``rounds`` times."""
 
-    def __init__(self, frozen: Frozen, batches: Batches, c: float, d: float) -> None:
+    def __init__(self, frozen: Frozen, batches: Batches, c: float, d: float, steps: int, rounds: int) -> None:
         self._frozen, self._batches, self._c, self._d = frozen, batches, c, d
+        self._steps, self._fresh = steps, -(-steps // rounds)
+        self._kept: dict[int, _Features] = {}
 
     def loss(self, model: nn.Module, device: torch.device, step: int) -> Tensor:
         """The mean over the noise levels of a step; no noise of level 0 is drawn for l_id."""
         assert isinstance(model, mappers.Mapper)
-        self._frozen.to(device)
-        batch = self._batches.at(step, device)
-        clean = self._frozen.clean(batch.clean)
+        clean, levels = self._features(step, device)
         zero = model.residual(clean, torch.zeros(len(clean), device=device)).float()
         total = self._d * losses.identity(zero, clean)
-        for sigma, noisy in batch.noisy():
-            mapped = model(self._frozen.seen(noisy, sigma), sigma).float()
+        for sigma, seen in levels:
+            mapped = model(seen, sigma).float()
             here = losses.robustness(mapped, clean)
             here = here + self._c * losses.statistics(mapped, clean, model.scale)
             total = total + here / LEVELS
         return total
+
+    def _features(self, step: int, device: torch.device) -> _Features:
+        """Features of clean images, and of noisy ones with their sigma: what is not trained."""
+        number = step % self._fresh
+        found = self._kept.get(number)
+        if found is None:
+            self._frozen.to(device)
+            batch = self._batches.at(number, device)
+            seen = [(sigma, self._frozen.seen(noisy, sigma)) for sigma, noisy in batch.noisy()]
+            found = self._frozen.clean(batch.clean), seen
+            if step + self._fresh < self._steps:
+                self._kept[number] = found
+        return found
 
 
 def _fresh(frozen: Frozen, images: Tensor, settings: Mapping[str, Any]) -> mappers.Mapper:
@@ -171,7 +191,11 @@ def _fresh(frozen: Frozen, images: Tensor, settings: Mapping[str, Any]) -> mappe
 
 
 def _check(
-    denoiser: Any, train_purifier: bool, sigmas: tuple[float, float], size: int, weights: tuple[float, ...]
+    denoiser: Any,
+    train_purifier: bool,
+    sigmas: tuple[float, float],
+    counts: tuple[int, int],
+    weights: tuple[float, ...],
 ) -> None:
     if len(sigmas) != 2 or not 0 < sigmas[0] <= sigmas[1] < math.inf:
         why = "a booster is trained for a range of noise, smallest first, both positive"
@@ -182,7 +206,7 @@ def _check(
     if train_purifier and denoiser is None:
         why = "the purifier is a denoiser that is trained further"
         raise InvalidInput("train_purifier without a denoiser", why, "Pass the denoiser to start from")
-    if size < 2 or not all(0 <= weight < math.inf for weight in weights):
-        found = f"batch_size={size}, (a, b, c, d)={weights}"
-        why = "statistics over a batch need two images, and a loss has a weight of 0 or more"
+    if counts[0] < 2 or counts[1] < 1 or not all(0 <= weight < math.inf for weight in weights):
+        found = f"batch_size={counts[0]}, rounds={counts[1]}, (a, b, c, d)={weights}"
+        why = "statistics over a batch need two images, and rounds and weights cannot be negative"
         raise InvalidInput(found, why, "Leave out the setting to get its default")
