@@ -16,6 +16,7 @@ RULES = {
     "fixed": {"n0": 70, "n": 1_500},
     "table": {"stop": "table:0,0.1,0.2,0.3", "n": 6_000},
     "anytime": {"stop": "anytime", "n0": 70, "n": 1_500},
+    "encode": {"n0": 70, "n": 1_500},
 }
 
 
@@ -24,7 +25,7 @@ def images(count: int = 12) -> ArrayDataset:
     return ArrayDataset(pixels, np.arange(count) % 5, levels=255, name="random images", classes=CLASSES)
 
 
-def model() -> torch.nn.Module:
+def model() -> torch.nn.Sequential:
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(8 * 36, len(CLASSES))
@@ -34,5 +35,9 @@ def model() -> torch.nn.Module:
 def run(directory: Path, *, rule: str = "fixed", commit_seconds: float = 0.01) -> None:
     """The run that is killed: about half a second of work on one thread."""
     local.COMMIT_SECONDS = commit_seconds
+    if rule == "encode":
+        encoder = sc.SmoothedEncoder(model()[:3], sigma=0.5)
+        sc.encode(encoder, images(), directory, batch=32, workers=2, **RULES[rule])  # type: ignore[arg-type]
+        return
     smoothed = sc.SmoothedClassifier(model(), sigma=0.5)
     sc.certify(smoothed, images(), directory, batch=32, workers=2, **RULES[rule])  # type: ignore[arg-type]
