@@ -123,11 +123,11 @@ def on_grid(
     Whole steps v maximise <v, d> for a given length where each next step of a pixel, worth |d_i| and costing
     2 |v_i| + 1, is taken while its worth is above one price: v = round(s d). The largest such s is found by
     bisection, then single steps are added, dearest first, while they fit. Length is counted in integers:
-    sum of v^2 <= floor((L radius)^2), and no more than the attacked image's own length rounded up.
+    sum of v^2 <= floor((L radius)^2), and no more than the attacked image's own square length, rounded.
     """
     from_levels = np.rint(clean.astype(np.float64) * levels)
     wanted = attacked.astype(np.float64) * levels - from_levels
-    budget = min(_square(radius, levels), math.ceil(float((wanted**2).sum())))
+    budget = min(_square(radius, levels), math.floor(float((wanted**2).sum()) + 0.5))
     low, high = -from_levels, levels - from_levels
 
     def steps(scale: float) -> npt.NDArray[np.float64]:
@@ -141,7 +141,7 @@ def on_grid(
     square = int((taken**2).sum())
     assert square <= budget, "the levels stay within the ball"
     found: npt.NDArray[np.int64] = (from_levels + taken).astype(np.int64)
-    return found, math.sqrt(square) / levels * (1.0 + 1e-12)
+    return found, min(radius, math.sqrt(square) / levels * (1.0 + 1e-12))  # square <= (L radius)^2 exactly
 
 
 def _filled(

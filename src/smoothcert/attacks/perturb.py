@@ -168,12 +168,22 @@ def _attacked(
 def _best(
     objective: Expectation, goal: Aim, ball: Ball, names: list[int], search: Search, *, from_clean: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The best of all starts, image by image, told by draws that no step used, after rounding to the grid."""
+    """The best of all starts, image by image, told by draws that no step used, after rounding to the grid.
+
+    A cosine with the feature of the image itself falls on both sides of it: every second search of such a one
+    begins opposite of where the one before ended.
+    """
     best: tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
-    draws = max(64, search.eot)
+    draws, point = max(128, search.eot), ball.centre
     for restart in range(search.restarts):
-        begin = ball.centre if from_clean and restart == 0 else _start(ball, names, search.seed, restart)
-        image, norms = ball.handed_out(climb(search, objective, ball, begin))
+        if restart % 2 and not from_clean:
+            begin = ball.project(2.0 * ball.centre - point)
+        elif restart or not from_clean:
+            begin = _start(ball, names, search.seed, restart)
+        else:
+            begin = ball.centre
+        point = climb(search, objective, ball, begin)
+        image, norms = ball.handed_out(point)
         tried = torch.from_numpy(image).to(ball.centre.device)
         values = goal(objective.means(tried, _CHOOSING, draws)).cpu().double().numpy()
         if best is None:

@@ -31,7 +31,7 @@ def attack(
     images: Annotated[int, typer.Option("--images", help="Images attacked, spread over the run.")] = 20,
     steps: Annotated[int, typer.Option("--steps", help="Gradient steps.")] = 20,
     eot: Annotated[int, typer.Option("--eot", help="Noise draws that estimate each gradient.")] = 16,
-    restarts: Annotated[int, typer.Option("--restarts", help="Starts; the best is kept.")] = 1,
+    restarts: Annotated[int, typer.Option("--restarts", help="Starts; the best is kept.")] = 2,
     method: Annotated[
         str, typer.Option("--attack", help="pgd, or apgd: momentum, and steps that adapt.")
     ] = "pgd",
@@ -39,7 +39,7 @@ def attack(
         str,
         typer.Option(
             "--target",
-            help="away: from the feature or label; label: from the head's answer; or a class, named or numbered.",
+            help="away: from the feature or label; label: from the head's answer; or the name of a class.",
         ),
     ] = "away",
     draws: Annotated[

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smoothcert.cli import models, options
+from smoothcert.cli import models
+from smoothcert.cli.settings import Settings, settle
 from smoothcert.errors import CheckpointError, DataError, InvalidInput, RunFileError, UnknownName
 
 if TYPE_CHECKING:
@@ -195,9 +196,7 @@ def class_number(target: str, classes: tuple[str, ...]) -> int:
     raise UnknownName.among("target", target, ("away", "label", *classes))
 
 
-def _settings(
-    directory: Path, spec: Specification, data_dir: Path | None, device: str | None
-) -> options.Settings:
+def _settings(directory: Path, spec: Specification, data_dir: Path | None, device: str | None) -> Settings:
     """The run in the words of the command line; its data are where its run.toml says, or in data_dir."""
     from smoothcert.runlog import configuration
 
@@ -211,10 +210,10 @@ def _settings(
         words["device"] = device
     if data_dir is not None:
         words["data_dir"] = data_dir
-    return options.settle(task, None, {**words, "out": directory.parent})
+    return settle(task, None, {**words, "out": directory.parent})
 
 
-def _models(settings: options.Settings, spec: Specification, data: Dataset) -> tuple[Any, Any | None]:
+def _models(settings: Settings, spec: Specification, data: Dataset) -> tuple[Any, Any | None]:
     """The smoothed model of the run, and the same in plain torch where another library ran it."""
     from smoothcert.engine.specify import component, with_classes_of
 
@@ -235,21 +234,15 @@ def _models(settings: options.Settings, spec: Specification, data: Dataset) -> t
     return smoothed, gradients
 
 
-def _smoothed_encoder(settings: options.Settings, spec: Specification, data: Dataset) -> Any:
-    from smoothcert import denoisers, encoders
-    from smoothcert.encoders import mapper
+def _smoothed_encoder(settings: Settings, spec: Specification, data: Dataset) -> Any:
     from smoothcert.smoothing.encoder import SmoothedEncoder
 
-    models.see_working_directory()
-    assert spec.encoder is not None, "a run that encodes has an encoder"
-    denoiser = None
-    if spec.denoiser is not None:
-        denoiser = denoisers.load(spec.denoiser.source, sampler=settings.sampler)
+    encoder, denoiser, mapper = models.load_encoding(settings)
     return SmoothedEncoder(
-        encoders.load(spec.encoder.source),
+        encoder,
         spec.noise.sigma,
         denoiser=denoiser,
-        mapper=None if spec.mapper is None else mapper.load(spec.mapper.source),
+        mapper=mapper,
         noise=spec.noise.kind,
         levels=data.levels,
         device=settings.device,
