@@ -261,8 +261,8 @@ BUGS = (
     Bug("dual: the shift the wrong way", "certificates/testfunction.py", "for x in (edge, edge - r[:, None])", "for x in (edge, edge + r[:, None])", "tests/certificates/test_margin.py"),
     Bug("dual: a straight slack one per cent short", "certificates/testfunction.py", "out[near] = -np.minimum(1.0, integral", "out[near] = -0.99 * np.minimum(1.0, integral", "tests/certificates/test_margin.py"),
     Bug("dual: functions that are not concave", "certificates/testfunction.py", "sound = bool((np.diff(slopes) <= _STRAIGHT * np.abs(slopes).max()).all())", "sound = True", "tests/certificates/test_margin.py -k bad_input"),
-    Bug("dual: one rival stands for all", "certificates/margin.py", "if found is None or not (found > 0.0 and low + float(q.slack(found)) > 0.0):", "if found is None:", "tests/certificates/test_margin.py -k rivals"),
-    Bug("dual: the drawn noise is the exact one", "certificates/margin.py", "float(low) - noise_error * (2.0", "float(low) - 0.0 * (2.0", "tests/certificates/test_margin.py -k rivals"),
+    Bug("dual: one rival stands for all", "certificates/margin.py", "if found is None or not (found > 0.0 and q.certifies(low, found)):", "if found is None:", "tests/certificates/test_margin.py -k rivals"),
+    Bug("dual: the drawn noise is the exact one", "certificates/margin.py", "float(low) - noise_error * (8.0", "float(low) - 0.0 * (8.0", "tests/certificates/test_margin.py -k rivals"),
     Bug("margin: a score taken for a probability", "certificates/margin.py", "np.clip(0.5 * (1.0 + lowers), 0.0", "np.clip(0.5 * (1.2 + lowers), 0.0", "tests/certificates/test_margin.py"),
     Bug("dual: the pilot foresees what no bet can reach", "certificates/pilot.py", "np.where(usual <= spread**2 / height, usual, capped)", "usual", "tests/certificates/test_margin.py -k promise"),
 )  # fmt: skip

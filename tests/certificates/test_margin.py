@@ -110,6 +110,32 @@ def test_the_dual_never_exceeds_the_primal_by_brute_force(kind: str) -> None:
     assert best == pytest.approx(worst(q, r, seen), abs=5e-3)
 
 
+@pytest.mark.parametrize("kind", ["quadratic", "concave"])
+def test_reading_takes_the_best_multiple(kind: str) -> None:
+    """ratio(lower) is the largest r at which some multiple of q certifies, each by its own slack."""
+    q = chosen(kind)
+    for share in (0.997, 0.99, 0.9):
+        level = share * float(q.values(pilot(5, 5_000)).mean())
+        multiples = [
+            largest_at_one(
+                Dual("concave", None, knots=q.knots, levels=tuple(c * x for x in q.levels)), c * level
+            )
+            for c in np.geomspace(0.25, 4, 25)
+        ]
+        assert q.ratio(level) == pytest.approx(max(multiples), abs=0.02)
+        assert q.ratio(level) > largest_at_one(q, level) - 1e-6
+        if q.ratio(level) > 0.0:
+            assert q.certifies(level, q.ratio(level))
+            assert worst(q, q.ratio(level), level) > -0.02
+        assert not q.certifies(level, q.ratio(level) * 1.05 + 0.05)
+
+
+def largest_at_one(q: Dual, level: float) -> float:
+    ratios = np.linspace(0.001, 4, 4_000)
+    holds = level + np.asarray(q.slack(ratios)) > 0
+    return float(ratios[holds].max(initial=0.0))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_worst_feature_attains_it(kind: str) -> None:
     """f(t), the minimiser at each t, has <w, F(x + delta)> = E_0 q + slack: no larger claim could be true."""
@@ -246,9 +272,9 @@ def test_several_rivals_the_nearest_counts() -> None:
     assert dual_ratio(qs, lowers) == min(alone)
     assert dual_ratio(qs[::-1], lowers[::-1]) == min(alone)
     assert dual_ratio(qs, [lowers[0], -5.0, lowers[2]]) == 0.0
-    worse = lowers[2] - 0.9 * float(lowers[2] + qs[2].slack(0.1))
+    worse = next(x for x in lowers[2] * np.linspace(1, 0.9, 101) if qs[2].ratio(float(x)) < 0.8 * min(alone))
     assert worse > lowers[0], "levels of different functions do not say which rival is nearest"
-    assert dual_ratio(qs, [lowers[0], lowers[1], worse]) == qs[2].ratio(worse) < 0.9 * min(alone)
+    assert dual_ratio(qs, [lowers[0], lowers[1], worse]) == qs[2].ratio(worse) > 0.0
     assert dual_ratio(qs, lowers, noise_error=1e-3) < min(alone)
     assert baseline_ratio([0.5, 0.2, 0.9]) == baseline_ratio([0.2])
     assert baseline_ratio([0.5, 0.0]) == 0.0

@@ -88,9 +88,9 @@ def dual_ratio(
 ) -> float:
     """If E q(f) >= lower at x for every rival's test function, the answer is constant up to the result.
 
-    The smallest over the rivals of the largest ratio with lower + slack > 0, a multiple of 1e-6. With
+    The smallest over the rivals of the largest ratio that ``TestFunction.certifies``. With
     ``noise_error`` e the bounds may be for the drawn noise (E q moves by at most its range times e) and the
-    claim holds for it too (a margin of 2 e is kept). Source: THEORY 3.9.
+    claim holds for it too (a margin of 2 e is kept, at multiples of q by 1/4 and more). Source: THEORY 3.9.
     """
     bounds = _lowers(lowers)
     if len(functions) != len(bounds):
@@ -100,12 +100,12 @@ def dual_ratio(
             "Pass them in the same order",
         )
     paid = [
-        float(low) - noise_error * (2.0 + q.highest - q.lowest)
+        float(low) - noise_error * (8.0 + q.highest - q.lowest)
         for q, low in zip(functions, bounds, strict=True)
     ]
     found: float | None = None
     for q, low in sorted(zip(functions, paid, strict=True), key=lambda pair: pair[1]):
-        if found is None or not (found > 0.0 and low + float(q.slack(found)) > 0.0):
+        if found is None or not (found > 0.0 and q.certifies(low, found)):
             ratio = q.ratio(low)
             found = ratio if found is None else min(found, ratio)
     return found or 0.0

@@ -10,7 +10,6 @@ grows with it. What n draws at level alpha leave of a mean is foreseen as for a 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -94,8 +93,8 @@ def _curved(kind: Kind, scalar: Array, w: Array, n: int, log: float) -> TestFunc
         ratios = np.linspace(ratios[last], ratios[min(last + 1, len(ratios) - 1)], _FINER)
     chosen = np.minimum.accumulate([float(f"{x:.6g}") for x in slopes[best]])
     values = tuple(np.cumsum(np.concatenate([[0.0], chosen * np.diff(knots)])).tolist())
-    q = TestFunction(kind, w, knots=tuple(knots.tolist()), levels=values)
-    return replace(q, predicted=q.ratio(float(lower[best])))
+    expected = round(float(ratios[0]), 6) if reached.any() else 0.0
+    return TestFunction(kind, w, knots=tuple(knots.tolist()), levels=values, predicted=expected)
 
 
 def _slopes(kind: Kind, t: Array, ratios: Array) -> tuple[Array, Array]:

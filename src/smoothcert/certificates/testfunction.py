@@ -21,13 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from smoothcert.certificates.cosine_search import LARGEST, SMALLEST, minimiser
-from smoothcert.certificates.lattice import largest_in_one
+from smoothcert.certificates.lattice import STEPS, largest_in_one
 from smoothcert.certificates.tilted import integral
 from smoothcert.errors import InvalidInput
 
 Array = npt.NDArray[np.float64]
 Kind = Literal["linear", "quadratic", "concave"]
 KINDS: tuple[Kind, ...] = ("linear", "quadratic", "concave")
+_SCALES = np.geomspace(0.25, 4.0, 25)  # multiples of q tried when a bound is read, 1 among them
+_COARSE, _FINE, _ROUNDS = np.geomspace(0.01, 10.0, 48), 24, 5  # ratios tried: the last step is below 1e-6
 _STRAIGHT = 1e-9  # how much a slope may rise from one piece to the next by rounding alone, relative
 
 
@@ -103,12 +105,39 @@ class TestFunction:
         """A lower bound on E_t min_f (L <w, f> - q(f)), for each ratio; rounded down."""
         r = np.asarray(ratio, dtype=np.float64)
         flat = np.maximum(r.ravel(), SMALLEST)  # what a larger shift cannot do, a smaller one cannot
-        found = self._linear_slack(flat) if self.kind == "linear" else self._concave_slack(flat)
+        found = self._linear_slack(flat) if self.kind == "linear" else self._concave_slack(flat, np.ones(1))
         return float(found[0]) if r.shape == () else found.reshape(r.shape)
 
     def ratio(self, lower: float) -> float:
-        """The largest ratio (a multiple of 1e-6) with ``lower`` + slack > 0; 0 if none."""
-        return largest_in_one(lambda r: lower + np.asarray(self.slack(r)) > 0.0)
+        """The largest ratio (a multiple of 1e-6) found at which ``certifies`` holds; 0 if none.
+
+        What n draws gave is not quite what the pilot led to expect, so a multiple of q may reach
+        farther than q.
+        """
+        if self.kind == "linear":
+            return largest_in_one(lambda r: lower + np.asarray(self.slack(r)) > 0.0)
+        asked, reached = _COARSE, 0.0
+        for _ in range(_ROUNDS):
+            r, scale = (x.ravel() for x in np.meshgrid(asked, _SCALES, indexing="ij"))
+            gains = (scale * lower + self._concave_slack(r, scale)).reshape(len(asked), -1)
+            reaching = np.flatnonzero((gains > 0.0).any(axis=1))
+            if not reaching.size:
+                break
+            last = int(reaching[-1])
+            reached = float(asked[last])
+            asked = np.linspace(reached, asked[min(last + 1, len(asked) - 1)], _FINE)
+        return math.floor(reached * STEPS) / STEPS
+
+    def certifies(self, lower: float, ratio: float) -> bool:
+        """Whether E_0 q >= ``lower`` proves <w, F(x + delta)> > 0 at this ratio, by some multiple of q."""
+        if self.kind == "linear":
+            return bool(lower + float(self.slack(ratio)) > 0.0)
+        return bool((self._gains(lower, ratio) > 0.0).any())
+
+    def _gains(self, lower: float, ratio: float) -> Array:
+        """c ``lower`` + the slack of c q, for every multiple c tried."""
+        r = np.full(len(_SCALES), max(ratio, SMALLEST))
+        return np.asarray(_SCALES * lower + self._concave_slack(r, _SCALES))
 
     def facts(self) -> dict[str, Any]:
         """Plain settings from which ``slack`` and ``ratio`` can be evaluated again."""
@@ -147,8 +176,8 @@ class TestFunction:
             out[near] = -np.minimum(1.0, integral(minimiser(angles, r[near]), angles, r[near]).value)
         return out - 4e-6 * (w >= 0.5 * math.pi - 1e-6) - 2e-12
 
-    def _concave_slack(self, r: Array) -> Array:
-        """Exact: the minimum over s is at a knot, at the one between whose slopes L lies.
+    def _concave_slack(self, r: Array, scale: Array) -> Array:
+        """The slack of scale * q. Exact: the minimum over s is at the knot between whose slopes L lies.
 
         On the ball <w, f> = s takes every value in [-1, 1], so the ball's only constraint is the range of s.
         """
@@ -157,10 +186,11 @@ class TestFunction:
         knots, levels = np.array(self.knots), np.array(self.levels)
         slopes = np.minimum.accumulate(np.diff(levels) / np.diff(knots))
         with np.errstate(divide="ignore", invalid="ignore"):
-            edge = np.where(slopes > 0.0, np.log(slopes), -np.inf) / r[:, None] + 0.5 * r[:, None]
+            heights = np.where(slopes > 0.0, np.log(slopes), -np.inf) + np.log(scale)[:, None]
+            edge = heights / r[:, None] + 0.5 * r[:, None]
         base, tilted = (
             -np.diff(np.pad(ndtr(x), ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0))), axis=1)
             for x in (edge, edge - r[:, None])
         )
-        exact = tilted @ knots - base @ levels
-        return np.asarray(exact - 2e-15 * len(knots) * (2.0 + np.abs(levels).max()))
+        exact = tilted @ knots - scale * (base @ levels)
+        return np.asarray(exact - 2e-15 * len(knots) * (2.0 + scale * np.abs(levels).max()))
