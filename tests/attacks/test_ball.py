@@ -61,7 +61,7 @@ def test_what_is_handed_out_is_an_image_of_the_grid_within_the_radius(levels: in
         square = int(((one - other) ** 2).sum())
         assert square <= math.floor((Fraction(radius) * levels) ** 2)
         assert Fraction(distance) ** 2 * levels**2 >= square
-        assert distance <= radius * (1 + 1e-9)
+        assert distance <= radius
 
 
 def test_rounding_to_the_grid_wastes_little_of_the_radius_and_keeps_the_direction() -> None:

@@ -70,9 +70,9 @@ def test_a_true_bound_that_is_attained_survives_its_attack() -> None:
     [
         Says(0.97),  # an inflated norm
         Says(0.899, lambda m, ratio: bounds.exact(m, 0.5 * ratio)),  # a radius in the wrong units
-        Says(0.899, lambda m, ratio: 1.0 - (1.0 - bounds.exact(m, ratio)) ** 1.2),  # a wrong formula
+        Says(0.899, lambda m, ratio: bounds.covariance(m, 0.02, ratio)),  # a spread nobody bounded
     ],
-    ids=["norm", "units", "formula"],
+    ids=["norm", "units", "covariance"],
 )
 def test_false_certificates_are_broken(claim: Says) -> None:
     record = attacked(claim)
