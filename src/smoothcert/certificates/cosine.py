@@ -11,19 +11,15 @@ A bound at one ratio holds at every smaller one: the pair of laws (N(0, 1), N(r'
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
-from smoothcert.certificates import cosine_search
+from smoothcert.certificates import angles
 from smoothcert.certificates.lattice import largest_ratio
-from smoothcert.certificates.tilted import integral
 from smoothcert.errors import InvalidInput
 
 Array = npt.NDArray[np.float64]
 Number = float | Array
-_EPS = 4e-15  # rounding of a cosine, an arcsine and a few sums
 
 
 def gaussian_score_bound(score: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
@@ -34,7 +30,7 @@ def gaussian_score_bound(score: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
     Source: arXiv 2601.16200; THEORY 3.1.
     """
     s, r, shape = _pairs(score, ratio)
-    return _shaped(_away(s, r), shape)
+    return _shaped(angles.away(s, r), shape)
 
 
 def gaussian_score_ratio(score: npt.ArrayLike, cosine: npt.ArrayLike) -> Number:
@@ -58,7 +54,7 @@ def repaired(m: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
     clean feature. Source: THEORY 3.2.
     """
     level, r, shape = _pairs(m, ratio)
-    return _shaped(_away(0.5 * (1.0 + np.clip(level, -1.0, 1.0)), r), shape)
+    return _shaped(angles.away(0.5 * (1.0 + np.clip(level, -1.0, 1.0)), r), shape)
 
 
 def exact(m: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
@@ -73,7 +69,7 @@ def exact(m: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
     Source: THEORY 3.3 (vector Neyman-Pearson lemma).
     """
     level, r, shape = _pairs(m, ratio)
-    return _shaped(_cosine_of(_exact_angle(level, r)), shape)
+    return _shaped(angles.cosine_of(angles.exact_angle(level, r)), shape)
 
 
 def covariance(m: npt.ArrayLike, lam: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
@@ -84,7 +80,7 @@ def covariance(m: npt.ArrayLike, lam: npt.ArrayLike, ratio: npt.ArrayLike) -> Nu
     """
     level, spread, r = _triples(m, lam, ratio)
     flat = level.ravel(), spread.ravel(), r.ravel()
-    return _shaped(_cosine_of(_covariance_angle(*flat)), level.shape)
+    return _shaped(angles.cosine_of(angles.covariance_angle(*flat)), level.shape)
 
 
 def best(m: npt.ArrayLike, lam: npt.ArrayLike, ratio: npt.ArrayLike, *, noise_error: float = 0.0) -> Number:
@@ -97,11 +93,11 @@ def best(m: npt.ArrayLike, lam: npt.ArrayLike, ratio: npt.ArrayLike, *, noise_er
     """
     level, spread, r = _triples(m, lam, ratio)
     flat = (level - 2.0 * noise_error).ravel(), (spread + 4.0 * noise_error).ravel(), r.ravel()
-    angle = np.fmin(_exact_angle(flat[0], flat[2]), _covariance_angle(*flat))
+    angle = np.fmin(angles.exact_angle(flat[0], flat[2]), angles.covariance_angle(*flat))
     if noise_error > 0.0:
-        for norm in (flat[0], _norm_away(*flat)):
-            angle = angle + _turn(np.asarray(2.0 * noise_error), norm)
-    return _shaped(_cosine_of(angle), level.shape)
+        for norm in (flat[0], angles.norm_away(*flat)):
+            angle = angle + angles.turn(np.asarray(2.0 * noise_error), norm)
+    return _shaped(angles.cosine_of(angle), level.shape)
 
 
 def turned(cosine: npt.ArrayLike, *moves: tuple[npt.ArrayLike, npt.ArrayLike]) -> Number:
@@ -111,11 +107,11 @@ def turned(cosine: npt.ArrayLike, *moves: tuple[npt.ArrayLike, npt.ArrayLike]) -
     arcsin(off / norm). 0 where the angle may reach pi/2.
     """
     value = np.asarray(cosine, dtype=np.float64)
-    angle = np.where(value > 0.0, np.arccos(np.clip(value, -1.0, 1.0)) * (1.0 + _EPS), np.inf)
+    angle = np.where(value > 0.0, np.arccos(np.clip(value, -1.0, 1.0)) * (1.0 + angles.EPS), np.inf)
     for off, norm in moves:
-        angle = angle + _turn(np.asarray(off, dtype=np.float64), np.asarray(norm, dtype=np.float64))
+        angle = angle + angles.turn(np.asarray(off, dtype=np.float64), np.asarray(norm, dtype=np.float64))
     angle = np.asarray(angle)
-    return _shaped(_cosine_of(angle), angle.shape)
+    return _shaped(angles.cosine_of(angle), angle.shape)
 
 
 def to_reference(level: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
@@ -125,7 +121,7 @@ def to_reference(level: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
     released direction. Source: THEORY 3.6.
     """
     value, r, shape = _pairs(level, ratio)
-    return _shaped(_reference(value, r), shape)
+    return _shaped(angles.reference_cosine(value, r), shape)
 
 
 def ratio_for(
@@ -148,85 +144,7 @@ def ratio_for(
 def norm_away(m: npt.ArrayLike, lam: npt.ArrayLike, ratio: npt.ArrayLike) -> Number:
     """||F(x + delta)|| >= max(A(m, r), m - sqrt(lam (e^(r^2) - 1))), or 0 where negative. THEORY 3.2, 3.4."""
     level, spread, r = _triples(m, lam, ratio)
-    return _shaped(np.clip(_norm_away(level.ravel(), spread.ravel(), r.ravel()), 0.0, 1.0), level.shape)
-
-
-def _away(score: Array, r: Array) -> Array:
-    """2 Phi(Phi^-1(score) - r) - 1, rounded down; 0 where negative."""
-    from scipy.special import ndtr, ndtri
-
-    low = 2.0 * ndtr(ndtri(np.clip(score, 0.0, 1.0)) - r) - 1.0
-    return np.where(score >= 1.0, 1.0, np.clip(np.nan_to_num(low, nan=0.0) - 1e-13, 0.0, 1.0))
-
-
-def _exact_angle(m: Array, r: Array) -> Array:
-    """An upper bound on the angle in radians, infinite where none below pi/2 was found."""
-    from scipy.special import ndtr
-
-    angle = np.where((m >= 1.0) | ((r == 0.0) & (m > 0.0)), 0.0, np.inf)
-    near = np.maximum(r, cosine_search.SMALLEST)  # a bound at a larger ratio holds at a smaller one
-    sought = (angle > 0.0) & (r <= cosine_search.LARGEST) & (m > 1.0 - 2.0 * ndtr(-near))
-    if sought.any():
-        level, near = m[sought], near[sought]
-        at = cosine_search.for_mean(level, near)
-        distance = integral(at.a, at.w, near).value
-        with np.errstate(invalid="ignore"):
-            found = np.arcsin(distance / level * (1.0 + _EPS)) - at.w
-        angle[sought] = np.where(np.isfinite(found), np.maximum(found, 0.0) + _EPS, np.inf)
-    return angle
-
-
-def _covariance_angle(m: Array, lam: Array, r: Array) -> Array:
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        step = _step(m, lam, r)
-        found = np.where(step < m, np.arcsin(np.minimum(1.0, step / m)), np.inf)
-    return np.where((m > 0.0) & np.isfinite(found), found + _EPS, np.inf)
-
-
-def _step(m: Array, lam: Array, r: Array) -> Array:
-    """How far F can move: sqrt(lam (e^(r^2) - 1)), rounded up."""
-    spread = np.minimum(lam, 1.0 - np.clip(m, 0.0, 1.0) ** 2)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(np.where(spread > 0.0, np.sqrt(spread * np.expm1(r * r)) * (1.0 + _EPS), 0.0))
-
-
-def _norm_away(m: Array, lam: Array, r: Array) -> Array:
-    return np.maximum(_away(0.5 * (1.0 + np.clip(m, -1.0, 1.0)), r), m - _step(m, lam, r) - _EPS)
-
-
-def _reference(level: Array, r: Array) -> Array:
-    from scipy.special import ndtr
-
-    out = np.where((level >= 1.0) | (r == 0.0), np.clip(level, 0.0, 1.0), 0.0)
-    near = np.maximum(r, cosine_search.SMALLEST)
-    sought = (r > 0.0) & (level < 1.0) & (r <= cosine_search.LARGEST) & (level > 1.0 - 2.0 * ndtr(-near))
-    if not sought.any():
-        return out
-    level, near = level[sought], near[sought]
-    at = cosine_search.for_least(level, near)
-    here = integral(at.a, at.w, near, derivatives=True)
-    miss = (here.value - level) / np.maximum(here.w, 1e-300)
-    w, proved = at.w, np.zeros(len(level), dtype=np.bool_)
-    for margin in (1e-11, 1e-9, 1e-6, 1e-3):  # J rises with w: the smaller the angle, the safer
-        w = np.where(proved, w, np.clip(at.w - miss - margin * near, 0.5 * at.w, 0.5 * math.pi))
-        proved |= integral(at.a, w, near).value <= level
-        if proved.all():
-            break
-    out[sought] = np.where(proved, np.maximum(np.sin(w) - _EPS, 0.0), 0.0)
-    return out
-
-
-def _turn(off: Array, norm: Array) -> Array:
-    """arcsin(off / norm), rounded up; infinite unless off < norm."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        turn = np.arcsin(np.minimum(1.0, off / norm)) * (1.0 + _EPS)
-    return np.where(off == 0.0, 0.0, np.where(norm > off, turn, np.inf))
-
-
-def _cosine_of(angle: Array) -> Array:
-    """cos(angle) rounded down, 0 from pi/2 on."""
-    low = np.cos(np.minimum(angle, 0.5 * math.pi)) - _EPS
-    return np.where(angle == 0.0, 1.0, np.where(angle < 0.5 * math.pi, np.maximum(low, 0.0), 0.0))
+    return _shaped(np.clip(angles.norm_away(level.ravel(), spread.ravel(), r.ravel()), 0.0, 1.0), level.shape)
 
 
 def _pairs(value: npt.ArrayLike, ratio: npt.ArrayLike) -> tuple[Array, Array, tuple[int, ...]]:

@@ -55,7 +55,7 @@ def for_least(level: Array, r: Array) -> Start:
     level = np.minimum(level, 1.0 - math.exp(-_DEPTH) * _room(r))
     vacuous = 1.0 - _room(r)
     w = np.arcsin(np.sqrt(np.clip((level**2 - vacuous**2) / (1.0 - vacuous**2), 1e-12, 1.0 - 1e-9)))
-    return _solve(Start(minimiser(w, r, 4), w), level, r, equation, 1e-4)
+    return _solve(Start(minimiser(w, r, 2), w), level, r, equation, 1e-3)
 
 
 def _solve(
