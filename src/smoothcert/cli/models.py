@@ -46,13 +46,14 @@ def load_models(settings: Settings, *, sampler: str | None = None) -> tuple[Any,
 def load_encoding(settings: Settings) -> tuple[Any, Any | None, Any | None]:
     """Encoder, denoiser and mapper by name."""
     from smoothcert import denoisers, encoders
+    from smoothcert.encoders import mapper as mappers
 
     see_working_directory()
     encoder = encoders.load(settings.encoder)
     denoiser = (
         None if settings.denoiser == "none" else denoisers.load(settings.denoiser, sampler=settings.sampler)
     )
-    mapper = None if settings.mapper == "none" else encoders.mapper.load(settings.mapper)
+    mapper = None if settings.mapper == "none" else mappers.load(settings.mapper)
     return encoder, denoiser, mapper
 
 

@@ -1,0 +1,117 @@
+"""``smoothcert certify --task encode`` as a person meets it: tables, files, and errors that say what to write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from smoothcert import cli
+
+SMALL = ["certify", "--task", "encode", "--data", "digits:test[:2]", "--encoder", "digits", "--sigma", "0.25", "--n", "64", "--n0", "16"]  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    """The exit status of a command, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["smoothcert", *words])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_it_prints_both_tables_writes_the_pictures_and_verifies(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = [
+        *SMALL,
+        "--denoiser",
+        "digits",
+        "--head",
+        "examples:digits:train[:200]",
+        "--served",
+        "500",
+        "--out",
+        "run",
+    ]
+    assert main(whole) == 0
+    out = capsys.readouterr().out
+    assert "paper's FCSB" in out
+    assert "served feature" in out
+    assert "Certified accuracy" in out
+    for name in (
+        "cosines.md",
+        "table.md",
+        "cosine.png",
+        "length.png",
+        "curve.png",
+        "run.toml",
+        "sigma-0.25/run.db",
+    ):
+        assert (here / "run" / name).exists(), name
+    assert main(["verify", "run"]) == 0
+    assert "keeps at least the stated cosine" in " ".join(capsys.readouterr().out.split())
+    assert main(["table", "run", "--cosine", "--radii", "0.1"]) == 0
+    assert "r = 0.1" in capsys.readouterr().out
+    assert main(["table", "run", "--decision", "votes"]) == 0
+    assert main(["status", "run"]) == 0
+    assert main([*SMALL[:3], "--config", "run/run.toml", "--out", "again", "--quiet"]) == 0
+    assert (here / "again/sigma-0.25/run.db").exists()
+    capsys.readouterr()
+    assert main(["table", "run", "again", "--cosine", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    by_run = [[row["cosine"] for row in rows if row["run"].startswith(name)] for name in ("run", "again")]
+    assert by_run[0] == by_run[1] != []
+
+
+def test_json_is_for_scripts(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--denoiser", "none", "--head", "none", "--json", "--out", "run"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["bound"] for row in found["rows"]} == {"ours", "paper's FCSB", "to the clean feature"}
+    assert main(["table", "run"]) != 0
+    assert "--cosine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task", "encode", "--classifier", "mine"], "--classifier mine with --task encode"),
+        (["--task", "encode", "--stop", "table:0.5"], "--stop table:0.5 with --task encode"),
+        (["--task", "encode", "--label-aware"], "--label-aware"),
+        (["--encoder", "mine"], "add --task encode"),
+        (["--served", "10"], "add --task encode"),
+        (["--task", "sing"], "task"),
+        (["--task", "encode", "--decision", "loud"], "decision"),
+        (["--task", "encode", "--mapper", "nowhere"], "nowhere"),
+        (["--task", "encode", "--head", "nowhere"], "nowhere"),
+        (["--task", "encode", "--head", "prompts:nowhere.txt"], "nowhere.txt"),
+        (["--task", "encode", "--served", "0"], "served"),
+        (["--task", "encode", "--encoder", "resnet57"], "encoder"),
+        ([*SMALL[1:], "--denoiser", "none", "--decision", "dual"], "--head"),
+        (["--task", "encode", "--data", "cifar10:test", "--denoiser", "none"], "cifar10"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_clear_error(
+    here: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["certify", *options]) in (2, 4)
+    said = capsys.readouterr().err
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not (here / "runs").exists()
+
+
+def test_prompts_need_a_text_tower(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "prompts.txt").write_text("\n".join(f"the digit {k}" for k in range(10)), encoding="utf-8")
+    assert main([*SMALL, "--denoiser", "none", "--head", "prompts:prompts.txt"]) == 2
+    assert "text tower" in capsys.readouterr().err
