@@ -89,6 +89,16 @@ def test_equal_movements_below_half_a_level_still_move() -> None:
     assert distance == pytest.approx(math.sqrt(2) / 255)
 
 
+def test_a_pixel_at_the_edge_is_not_pushed_over_it_by_lengthening() -> None:
+    clean = np.full((1, 8, 8), 128 / 255, dtype=np.float32)
+    clean[0, 0, 0] = 254 / 255
+    moved = clean + np.float32(0.3 / 255)
+    moved[0, 0, 0] = 1.0
+    levels, _ = on_grid(clean, moved, 1.0, 255)
+    assert levels.max() == 255
+    assert int(((levels - np.rint(clean * 255)) ** 2).sum()) == 7  # 1 + 63 * .09, rounded
+
+
 def test_a_radius_of_exactly_one_level_allows_one_level() -> None:
     clean = np.zeros((1, 2, 2), dtype=np.float32)
     target = clean.copy()

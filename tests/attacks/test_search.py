@@ -246,6 +246,15 @@ def test_both_methods_solve_a_quadratic_with_a_known_solution() -> None:
         assert (found - best).flatten(1).norm(dim=1).max() < 0.01
 
 
+def test_steps_become_short_enough_for_a_solution_inside_the_ball() -> None:
+    centre = torch.full((2, 1, 4, 4), 0.5)
+    goal = centre + 0.1 * directions(torch.randn(centre.shape, generator=torch.Generator().manual_seed(0)))
+    objective = from_loss(lambda images: -((images - goal) ** 2).flatten(1).sum(dim=1))
+    for method in METHODS:
+        found = climb(Search(method=method, steps=60), objective, Ball.around(centre, 0.5, None), centre)
+        assert (found - goal).flatten(1).norm(dim=1).max() < 0.02
+
+
 def test_no_gradient_is_no_direction() -> None:
     gradient = torch.stack(
         [torch.zeros(1, 2, 2), torch.full((1, 2, 2), torch.nan), torch.full((1, 2, 2), 1e-30)]
