@@ -143,17 +143,20 @@ class Maker:
             chosen
         ]
 
-    def batch(self, size: int, rng: np.random.Generator, true: float = 0.5) -> Split:
-        """New images, a question for each, and its answer, yes for a share ``true`` of them, about."""
+    def batch(self, size: int, rng: np.random.Generator, *, most: int = 2) -> Split:
+        """New images, a question for each, and its answer.
+
+        About half of the answers is yes, and no question has more than ``most`` steps.
+        """
         images, kinds = self.images(size, rng)
-        wanted = rng.random(size) < true
-        asked = [self._one(grid, bool(want), rng) for grid, want in zip(kinds, wanted, strict=True)]
+        wanted = rng.random(size) < 0.5
+        asked = [self._one(grid, bool(want), most, rng) for grid, want in zip(kinds, wanted, strict=True)]
         where = np.array([places for _, places in asked])
         return Split(images, tuple(text for text, _ in asked), where.any(axis=1), where)
 
-    def _one(self, grid: Any, wanted: bool, rng: np.random.Generator) -> tuple[str, Any]:
+    def _one(self, grid: Any, wanted: bool, most: int, rng: np.random.Generator) -> tuple[str, Any]:
         places = np.zeros(9, bool)
-        for number in rng.choice(self._by_steps[rng.integers(3)], size=20):
+        for number in rng.choice(self._by_steps[rng.integers(most + 1)], size=20):
             places = _places(self._terms[number], grid)
             if bool(places.any()) == wanted:
                 break

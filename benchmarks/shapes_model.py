@@ -3,11 +3,11 @@
 python benchmarks/shapes_model.py OUT [--steps 5000] [--captions 250] [--seed 0]
 
 A CLIP vision tower (30x30 pixels, patches of 10: a token for each cell), a projector and a Llama of four
-layers. As LLaVA was, it is taught to describe images first and to answer questions then: images composed of
-the cells of the 640 training images, questions of the same grammar (``shapes_data.Maker``), every other time
-asked as "where": nine answers, one for each cell. The question comes before the image. Of the test split the
-model sees nothing before it is measured on all 1,024 of it. No noise is added anywhere: it is the model "off
-the shelf" that smoothing is then tried on.
+layers; the question comes before the image. As LLaVA was, it is taught to describe images first and to answer
+questions then, simple ones first: images composed of the cells of the 640 training images, questions of the
+same grammar (``shapes_data.Maker``). While it learns to answer, each image token has to tell whether it shows
+what is asked for. Of the test split the model sees nothing before it is measured on all 1,024 of it. No noise
+is added anywhere: it is the model "off the shelf" that smoothing is then tried on.
 """
 
 from __future__ import annotations
@@ -138,9 +138,15 @@ def accuracy(model: nn.Module, split: shapes.Split, size: int = 128) -> float:
 
 
 def _answering(model: nn.Module, reader: Reader, made: shapes.Split) -> Tensor:
-    """Cross-entropy of the word after the question mark."""
-    wanted = torch.tensor(reader.answers)[torch.from_numpy(made.answers).long()]
-    return functional.cross_entropy(scores(model, reader, made.images, made.questions), wanted)
+    """Cross-entropy of the answer, and at each image token that of whether its own cell is asked for."""
+    ids, mask = reader(made.questions)
+    logits = model(
+        pixel_values=pixels(made.images), input_ids=ids, attention_mask=mask, logits_to_keep=10
+    ).logits
+    answers = torch.tensor(reader.answers)
+    whether = functional.cross_entropy(logits[:, -1], answers[torch.from_numpy(made.answers).long()])
+    where = answers[torch.from_numpy(made.where).long()]
+    return whether + functional.cross_entropy(logits[:, :-1].flatten(0, 1), where.flatten())
 
 
 def _saying(
@@ -167,17 +173,18 @@ def train(
             images, kinds = maker.images(batch_size, rng)
             said = [shapes.described(grid) for grid in kinds]
             return _saying(model, reader, images, ["describe"] * batch_size, said)
-        if step % 2:
-            made = maker.batch(batch_size, rng, true=0.8)
-            said = [" ".join(_ANSWERS[int(here)] for here in places) for places in made.where]
-            return _saying(model, reader, made.images, [f"where {text}" for text in made.questions], said)
-        return _answering(model, reader, maker.batch(batch_size, rng))
+        most = min(2, 4 * (step - captions) // max(1, steps - captions))  # a quarter each, then all
+        return _answering(model, reader, maker.batch(batch_size, rng, most=most))
 
     started = time.perf_counter()
 
+    seen: list[float] = []
+
     def told(step: int, whole: int, loss: float) -> None:
-        if step % 250 == 0:
-            print(f"{step}/{whole} loss {loss:.3f}, {time.perf_counter() - started:.0f} s", flush=True)
+        seen.append(loss)
+        if step % 100 == 0:
+            took = time.perf_counter() - started
+            print(f"{step}/{whole} loss {np.mean(seen[-100:]):.3f}, {took:.0f} s", flush=True)
 
     with repeatable(seed, threads):
         model = new_model()

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smoothcert.checkpoints import CARD, load_safetensors, read_card, read_config
+from smoothcert.checkpoints import CARD, embedded, load_safetensors, read_card, read_config
 from smoothcert.errors import CheckpointError, InvalidInput
 
 ARCHITECTURE = "smoothcert-mapper"
 _WAVES, _LEVEL = 16, 32
+_EMBEDDED = {"digits": "digits-booster"}
 _NEAR = 1e-6  # relative; a sigma that was written down and read again is still in range
 
 
@@ -183,11 +184,15 @@ def save(mapper: Mapper, directory: str | Path) -> None:
 def load(directory: str | Path) -> Mapper:
     """Read a saved mapper, in eval mode and frozen; where it has a card, its files must match the card.
 
+    Args:
+        directory: what ``smoothcert train booster`` wrote, or ``digits`` for the mapper that ships with the
+            package, for the features of the digits classifier behind the digits denoiser.
+
     Raises:
         CheckpointError: missing or corrupt files, another architecture, numbers that are not finite, or a
             mismatch with the card.
     """
-    root = Path(directory)
+    root = embedded(_EMBEDDED[str(directory)]) if str(directory) in _EMBEDDED else Path(directory)
     if (root / CARD).exists():
         read_card(root)
     mapper = Mapper(_config(root), source=str(directory))
