@@ -176,9 +176,7 @@ def _decision(
     from scipy.special import ndtri
 
     found = {
-        "dual": margin.dual_ratio(
-            functions, [expected(q.values(pilot), n, numbers.alpha) for q in functions]
-        ),
+        "dual": min(q.predicted for q in functions),
         "votes": float(ndtri(p_lower)),
         "margin": margin.baseline_ratio([expected(pilot @ w, n, numbers.alpha) for w in rivals]),
     }
