@@ -34,8 +34,8 @@ WORDS = (
     "of",
     "?",
     ":",
-    "where",
     "describe",
+    "colour",
     NOTHING,
 )
 _CELL = 10
@@ -142,6 +142,21 @@ class Maker:
         return assembled(np.where(turned[:, :, None, None, None], parts[..., ::-1], parts)), self._kinds[
             chosen
         ]
+
+    def looks(self, size: int, rng: np.random.Generator) -> tuple[Any, tuple[str, ...], Any]:
+        """Images, what to look for from each cell, and the words seen there ``(size, 9)``.
+
+        "colour left above": the colour of the thing that this cell is left of above.
+        """
+        images, kinds = self.images(size, rng)
+        texts, words = [], np.full((size, 9), NOTHING, dtype=object)
+        for row, grid in enumerate(kinds):
+            name, things = (("shape", SHAPES), ("colour", COLOURS))[rng.integers(2)]
+            steps = tuple(rng.choice(list(STEPS), size=rng.integers(3)))
+            for thing in things:
+                words[row, _moved(_holds(thing, grid), steps)] = thing
+            texts.append(" ".join((name, *steps)))
+        return images, tuple(texts), words
 
     def batch(self, size: int, rng: np.random.Generator, *, most: int = 2) -> Split:
         """New images, a question for each, and its answer.

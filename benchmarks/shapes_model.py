@@ -1,10 +1,10 @@
 """A small LLaVA for SHAPES, trained end to end from nothing, and saved as transformers saves such models.
 
-python benchmarks/shapes_model.py OUT [--steps 5000] [--captions 250] [--seed 0]
+python benchmarks/shapes_model.py OUT [--steps 6000] [--captions 250] [--looks 1500] [--seed 0]
 
 A CLIP vision tower (30x30 pixels, patches of 10: a token for each cell), a projector and a Llama of four
 layers; the question comes before the image. As LLaVA was, it is taught to describe images first and to answer
-questions then, simple ones first: images composed of the cells of the 640 training images, questions of the
+questions then, simple ones first and before them what is seen from each cell: images composed of the cells of the 640 training images, questions of the
 same grammar (``shapes_data.Maker``). While it learns to answer, each image token has to tell whether it shows
 what is asked for. Of the test split the model sees nothing before it is measured on all 1,024 of it. No noise
 is added anywhere: it is the model "off the shelf" that smoothing is then tried on.
@@ -98,6 +98,10 @@ class Reader:
         self._numbers = {word: number for number, word in enumerate((*_SPECIAL, *shapes.WORDS))}
         self.answers = [self._numbers[word] for word in _ANSWERS]
 
+    def number(self, word: str) -> int:
+        """Of one word."""
+        return self._numbers[word]
+
     def __call__(self, questions: Sequence[str], said: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
         """``(B, L)`` ids and their attention mask: each question, its image and what is said of it.
 
@@ -149,6 +153,14 @@ def _answering(model: nn.Module, reader: Reader, made: shapes.Split) -> Tensor:
     return whether + functional.cross_entropy(logits[:, :-1].flatten(0, 1), where.flatten())
 
 
+def _looking(model: nn.Module, reader: Reader, images: Any, questions: Sequence[str], words: Any) -> Tensor:
+    """Cross-entropy, at each image token, of the word for what is seen from its cell."""
+    ids, mask = reader(questions)
+    logits = model(pixel_values=pixels(images), input_ids=ids, attention_mask=mask, logits_to_keep=10).logits
+    wanted = torch.tensor([[reader.number(word) for word in row] for row in words])
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten())
+
+
 def _saying(
     model: nn.Module, reader: Reader, images: Any, questions: Sequence[str], said: Sequence[str]
 ) -> Tensor:
@@ -162,7 +174,15 @@ def _saying(
 
 
 def train(
-    out: Path, *, steps: int, captions: int, batch_size: int, learning_rate: float, seed: int, threads: int
+    out: Path,
+    *,
+    steps: int,
+    captions: int,
+    looks: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    threads: int,
 ) -> Any:
     """Train, save model and processor in ``out``, and say how well it answers."""
     maker, reader = shapes.Maker(shapes.read("train").images), Reader()
@@ -173,11 +193,13 @@ def train(
             images, kinds = maker.images(batch_size, rng)
             said = [shapes.described(grid) for grid in kinds]
             return _saying(model, reader, images, ["describe"] * batch_size, said)
-        most = min(2, 4 * (step - captions) // max(1, steps - captions))  # a quarter each, then all
+        if step < captions + looks:
+            return _looking(model, reader, *maker.looks(batch_size, rng))
+        before = captions + looks
+        most = min(2, 4 * (step - before) // max(1, steps - before))  # a quarter each, then all
         return _answering(model, reader, maker.batch(batch_size, rng, most=most))
 
     started = time.perf_counter()
-
     seen: list[float] = []
 
     def told(step: int, whole: int, loss: float) -> None:
@@ -200,7 +222,8 @@ def train(
             split: 100 * max(1 - shapes.read(split).answers.mean(), shapes.read(split).answers.mean())
             for split in ("train", "val", "test")
         },
-        "steps": steps, "captions": captions, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
+        "steps": steps, "captions": captions, "looks": looks,
+        "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
         "seconds": outcome.seconds, "noise": "none",
     }  # fmt: skip
     (out / "training.txt").write_text(json.dumps(figures, indent=2, default=float) + "\n", encoding="utf-8")
@@ -212,9 +235,10 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=5_000)
+    parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--captions", type=int, default=250, help="steps that describe, before the questions")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--looks", type=int, default=1_500, help="steps that look around, after them")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -46,6 +46,28 @@ def test_made_examples_consist_of_training_cells_and_have_the_answers_that_are_r
     assert set(made.questions) <= set(shapes.questions())
 
 
+def test_what_is_seen_from_a_cell_is_what_lies_there() -> None:
+    """A cell is left of its right neighbour, and left of above its right neighbour's neighbour below."""
+    images, texts, words = shapes.Maker(shapes.read("train").images).looks(400, np.random.default_rng(0))
+    for text, grid, seen in zip(
+        texts, shapes.parsed(images).reshape(-1, 3, 3), words.reshape(-1, 3, 3), strict=True
+    ):
+        name, *steps = text.split()
+        down = sum({"above": 1, "below": -1}.get(step, 0) for step in steps)
+        right = sum({"left": 1, "right": -1}.get(step, 0) for step in steps)
+        back = {*steps} in ({"above", "below"}, {"left", "right"})  # and may lead over the edge between
+        for y in range(3):
+            for x in range(3):
+                there = 0 <= y + down < 3 and 0 <= x + right < 3
+                kind = grid[y + down, x + right] if there else shapes.EMPTY
+                thing = (
+                    (shapes.SHAPES[kind // 3], shapes.COLOURS[kind % 3])[name == "colour"]
+                    if kind < 9
+                    else "nothing"
+                )
+                assert back or seen[y, x] == thing
+
+
 def test_made_examples_depend_on_the_generator_alone() -> None:
     maker = shapes.Maker(shapes.read("train").images)
     one, other = (maker.batch(20, np.random.default_rng([0, 7])) for _ in range(2))

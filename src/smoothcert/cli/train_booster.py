@@ -47,7 +47,12 @@ def booster(
         int,
         typer.Option("--rounds", help="How often the mapper sees the same features; later ones are cheap."),
     ] = 1,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest on the way.")] = 2e-4,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", help="Of the mapper, the highest on the way.")
+    ] = 2e-4,
+    purifier_learning_rate: Annotated[
+        float, typer.Option("--purifier-learning-rate", help="Of the purifier, the highest on the way.")
+    ] = 2e-4,
     a: Annotated[float, typer.Option("--weight-rb", help="Purifier: weight of l_rb beside l_diff.")] = 1.0,
     b: Annotated[float, typer.Option("--weight-mse", help="Purifier: weight of l_mse beside l_diff.")] = 1.0,
     c: Annotated[float, typer.Option("--weight-stats", help="Mapper: weight of l_stats beside l_rb.")] = 0.1,
@@ -93,6 +98,7 @@ def booster(
             batch_size=batch_size,
             rounds=rounds,
             learning_rate=learning_rate,
+            purifier_learning_rate=purifier_learning_rate,
             a=a,
             b=b,
             c=c,

@@ -47,6 +47,7 @@ def train_booster(
     batch_size: int = 16,
     rounds: int = 1,
     learning_rate: float = 2e-4,
+    purifier_learning_rate: float = 2e-4,
     a: float = 1.0,
     b: float = 1.0,
     c: float = 0.1,
@@ -79,7 +80,7 @@ def train_booster(
         batch_size: images a step, each under 4 levels of noise.
         rounds: how often the mapper sees the same features; a later round costs no denoiser and no encoder,
             but memory for the features of ``steps / rounds`` batches. 1 for fresh noise at every step.
-        learning_rate: the highest on the way.
+        learning_rate: the highest on the way, for the mapper. purifier_learning_rate: for the purifier.
         a, b: weights of l_rb and l_mse beside l_diff, for the purifier.
         c, d: weights of l_stats and l_id beside l_rb, for the mapper.
         width, blocks: size of the mapper.
@@ -99,19 +100,20 @@ def train_booster(
         CheckpointError: ``out`` holds the state of a training with other settings.
     """
     common = {
-        "sigmas": list(sigmas), "batch_size": batch_size, "learning_rate": learning_rate,
-        "precision": precision, "seed": seed, "encoder": source_of(encoder),
-        "encoder_sha256": weights_of(encoder) or "", "denoiser": source_of(denoiser) if denoiser else "none",
+        "sigmas": list(sigmas), "batch_size": batch_size, "precision": precision, "seed": seed,
+        "encoder": source_of(encoder), "encoder_sha256": weights_of(encoder) or "",
+        "denoiser": source_of(denoiser) if denoiser else "none",
         "denoiser_sha256": (weights_of(denoiser) or "") if denoiser else "",
     }  # fmt: skip
     settings = {
-        **common, "steps": steps, "rounds": rounds, "c": c, "d": d, "width": width, "blocks": blocks,
+        **common, "steps": steps, "rounds": rounds, "learning_rate": learning_rate, "c": c, "d": d,
+        "width": width, "blocks": blocks,
     }  # fmt: skip
     _check(denoiser, train_purifier, sigmas, (batch_size, rounds), (a, b, c, d))
     if train_purifier:
-        mine = {**common, "steps": purifier_steps, "a": a, "b": b}
+        mine = {**common, "steps": purifier_steps, "learning_rate": purifier_learning_rate, "a": a, "b": b}
         settings["purifier"] = f"{PURIFIER}, trained here"
-        settings |= {"purifier_steps": purifier_steps, "a": a, "b": b}
+        settings |= {f"purifier_{name}": mine[name] for name in ("steps", "learning_rate", "a", "b")}
         denoiser = tune_purifier(
             denoiser, encoder, dataset, Path(out) / PURIFIER, mine, device, threads, command, progress
         )
