@@ -134,12 +134,16 @@ def test_noise_error_is_paid_for() -> None:
     one, other = min(pairs, key=lambda pair: abs(cosine(*pair) - 0.5))
     rng = np.random.default_rng(0)
     rows = [one.draw(rng, 50), other.draw(rng, 50), one.draw(rng, 4_000), other.draw(rng, 4_000)]
-    bounds = []
+    bounds, parts = [], []
     for error in (0.0, 0.0005):
         judge = CosineJudge(rows[0], rows[1], error)
         judge.add(rows[2], rows[3])
         bounds.append(judge.upper(0.01))
+        parts.append((judge._lower("a", 0.01), judge._upper("b", 0.01)))
     assert bounds[0] + 0.0005 < bounds[1] < 1.0
+    assert parts[1] == pytest.approx((parts[0][0] - 0.002, parts[0][1] + 0.002))  # 4 e each
+    values = [np.full(50, 0.1)]
+    assert margin_upper(values, 0.1, 0.0005) == pytest.approx(margin_upper(values, 0.1) + 0.002)
 
 
 def test_more_draws_are_made_only_while_a_claim_looks_false() -> None:
