@@ -14,8 +14,8 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 
 def test_the_examples_run_in_order(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 2
-    script = "\n".join(blocks) + "\nprint(cert.label, cert.radius, cert.p_lower, cert.votes)\n"
+    assert len(blocks) == 3
+    script = "\n".join(blocks) + "\nprint(cert.m_lower, cert.decisions)\n"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
