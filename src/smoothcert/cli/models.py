@@ -62,13 +62,15 @@ def load_head(settings: Settings, encoder: Any, data: Dataset) -> Any | None:
     from smoothcert import datasets
     from smoothcert.encoders import ZeroShotHead
     from smoothcert.protocols import named
+    from smoothcert.smoothing.network import intra_op_threads
 
     kind, _, rest = settings.head.partition(":")
     if settings.head == "none":
         return None
     if kind == "examples":
         shown = datasets.load(rest, root=settings.data_dir, download=settings.download)
-        head = ZeroShotHead.from_examples(encoder, shown)
+        with intra_op_threads(1):  # prototypes are part of the specification: the same on any machine's cores
+            head = ZeroShotHead.from_examples(encoder, shown)
     elif kind == "prompts":
         head = ZeroShotHead.from_prompts(encoder, _lines(rest), data.classes)
     else:
