@@ -101,12 +101,25 @@ def answer(question: str, grid: Any) -> bool:
 
 def questions() -> tuple[str, ...]:
     """Every question of the grammar: things, with none, one or two steps between them."""
-    things = [f"a {shape}" for shape in SHAPES] + [f"a {colour} shape" for colour in COLOURS]
-    steps = [f"{step} of" if step in ("left", "right") else step for step in STEPS]
-    ways = [*steps, *(" ".join(pair) for pair in itertools.product(steps, steps))]
-    related = [f"is {a} {way} {b}" for a in things for way in ways for b in things]
-    said = [f"is {a} {b}" for a in things for b in [*things[:3], *COLOURS]]
-    return tuple(related + said)
+    things = [*SHAPES, *COLOURS]
+    ways = [steps for count in (1, 2) for steps in itertools.product(STEPS, repeat=count)]
+    related = [
+        " ".join(("is", _article(one), *_way(steps), _article(other)))
+        for one in things
+        for steps in ways
+        for other in things
+    ]
+    alone = [f"is {_article(one)} {_article(shape)}" for one in things for shape in SHAPES]
+    return tuple(related + alone + [f"is {_article(one)} {colour}" for one in things for colour in COLOURS])
+
+
+def _way(steps: Sequence[str]) -> tuple[str, ...]:
+    """Steps as they are said."""
+    return tuple(f"{step} of" if step in ("left", "right") else step for step in steps)
+
+
+def _article(thing: str) -> str:
+    return f"a {thing}" if thing in SHAPES else f"a {thing} shape"
 
 
 def described(grid: Any) -> str:
@@ -144,18 +157,24 @@ class Maker:
         ]
 
     def looks(self, size: int, rng: np.random.Generator) -> tuple[Any, tuple[str, ...], Any]:
-        """Images, what to look for from each cell, and the words seen there ``(size, 9)``.
+        """Images, what to look for from each cell, and the words for it ``(size, 9)``.
 
-        "colour left above": the colour of the thing that this cell is left of above.
+        "colour left of above": what colour has the thing that this cell is left of above, or nothing.
+        "left of above a square": yes where this cell is so placed.
         """
         images, kinds = self.images(size, rng)
         texts, words = [], np.full((size, 9), NOTHING, dtype=object)
         for row, grid in enumerate(kinds):
-            name, things = (("shape", SHAPES), ("colour", COLOURS))[rng.integers(2)]
             steps = tuple(rng.choice(list(STEPS), size=rng.integers(3)))
-            for thing in things:
-                words[row, _moved(_holds(thing, grid), steps)] = thing
-            texts.append(" ".join((name, *steps)))
+            if rng.random() < 0.5:
+                name, things = (("shape", SHAPES), ("colour", COLOURS))[rng.integers(2)]
+                for thing in things:
+                    words[row, _moved(_holds(thing, grid), steps)] = thing
+                texts.append(" ".join((name, *_way(steps))))
+            else:
+                thing = (*SHAPES, *COLOURS)[rng.integers(6)]
+                words[row] = np.where(_moved(_holds(thing, grid), steps), "yes", "no")
+                texts.append(" ".join((*_way(steps), _article(thing))))
         return images, tuple(texts), words
 
     def batch(self, size: int, rng: np.random.Generator, *, most: int = 2) -> Split:

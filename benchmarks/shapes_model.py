@@ -4,10 +4,12 @@ python benchmarks/shapes_model.py OUT [--steps 6000] [--captions 250] [--looks 1
 
 A CLIP vision tower (30x30 pixels, patches of 10: a token for each cell), a projector and a Llama of four
 layers; the question comes before the image. As LLaVA was, it is taught to describe images first and to answer
-questions then, simple ones first and before them what is seen from each cell: images composed of the cells of the 640 training images, questions of the
-same grammar (``shapes_data.Maker``). While it learns to answer, each image token has to tell whether it shows
-what is asked for. Of the test split the model sees nothing before it is measured on all 1,024 of it. No noise
-is added anywhere: it is the model "off the shelf" that smoothing is then tried on.
+questions then; between the two, to say what is seen from each cell, and simple questions come first. Images
+are composed of the cells of the 640 training images, questions are of the same grammar
+(``shapes_data.Maker``). Behind the image are nine places, one for each cell, before the one that answers;
+while it learns, the model has to tell there whether that cell shows what is asked for. Of the test split it
+sees nothing before it is measured on all 1,024 of it. No noise is added anywhere: it is the model "off the
+shelf" that smoothing is then tried on.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ MEAN, STD = 0.1, 0.3
 _SIDE, _PATCH = 30, 10
 _SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 _ANSWERS = ("no", "yes")
+_PLACES = " :" * 10  # places to think about each cell, and one to answer
 
 
 def new_model() -> Any:
@@ -66,7 +69,8 @@ def new_processor() -> Any:
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
         additional_special_tokens=["<image>"], padding_side="left",
     )  # fmt: skip
-    template = "{% for part in messages[0]['content'] if part.type == 'text' %}{{ part.text }} ? {% endfor %}<image> :"
+    asked = "{% for part in messages[0]['content'] if part.type == 'text' %}{{ part.text }} ? {% endfor %}"
+    template = f"{asked}<image>{_PLACES}"
     return LlavaProcessor(
         image_processor=_image_processor(), tokenizer=fast, patch_size=_PATCH, image_token="<image>",
         vision_feature_select_strategy="default", num_additional_image_tokens=1,
@@ -88,7 +92,7 @@ def _image_processor() -> Any:
 
 def prompt(question: str) -> str:
     """What the processor is given beside the image."""
-    return f"{question} ? <image> :"
+    return f"{question} ? <image>{_PLACES}"
 
 
 class Reader:
@@ -142,7 +146,7 @@ def accuracy(model: nn.Module, split: shapes.Split, size: int = 128) -> float:
 
 
 def _answering(model: nn.Module, reader: Reader, made: shapes.Split) -> Tensor:
-    """Cross-entropy of the answer, and at each image token that of whether its own cell is asked for."""
+    """Cross-entropy of the answer, and at the place of each cell that of whether it is asked for."""
     ids, mask = reader(made.questions)
     logits = model(
         pixel_values=pixels(made.images), input_ids=ids, attention_mask=mask, logits_to_keep=10
@@ -154,7 +158,7 @@ def _answering(model: nn.Module, reader: Reader, made: shapes.Split) -> Tensor:
 
 
 def _looking(model: nn.Module, reader: Reader, images: Any, questions: Sequence[str], words: Any) -> Tensor:
-    """Cross-entropy, at each image token, of the word for what is seen from its cell."""
+    """Cross-entropy, at the place of each cell, of the word for what is seen from it."""
     ids, mask = reader(questions)
     logits = model(pixel_values=pixels(images), input_ids=ids, attention_mask=mask, logits_to_keep=10).logits
     wanted = torch.tensor([[reader.number(word) for word in row] for row in words])
@@ -193,10 +197,10 @@ def train(
             images, kinds = maker.images(batch_size, rng)
             said = [shapes.described(grid) for grid in kinds]
             return _saying(model, reader, images, ["describe"] * batch_size, said)
-        if step < captions + looks:
+        if step < captions + looks or step % 4 == 0:
             return _looking(model, reader, *maker.looks(batch_size, rng))
         before = captions + looks
-        most = min(2, 4 * (step - before) // max(1, steps - before))  # a quarter each, then all
+        most = min(2, 8 * (step - before) // max(1, steps - before))  # an eighth each, then all
         return _answering(model, reader, maker.batch(batch_size, rng, most=most))
 
     started = time.perf_counter()

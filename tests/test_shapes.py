@@ -47,25 +47,28 @@ def test_made_examples_consist_of_training_cells_and_have_the_answers_that_are_r
 
 
 def test_what_is_seen_from_a_cell_is_what_lies_there() -> None:
-    """A cell is left of its right neighbour, and left of above its right neighbour's neighbour below."""
+    """A cell is left of its right neighbour, and above its neighbour below."""
     images, texts, words = shapes.Maker(shapes.read("train").images).looks(400, np.random.default_rng(0))
-    for text, grid, seen in zip(
-        texts, shapes.parsed(images).reshape(-1, 3, 3), words.reshape(-1, 3, 3), strict=True
-    ):
-        name, *steps = text.split()
-        down = sum({"above": 1, "below": -1}.get(step, 0) for step in steps)
-        right = sum({"left": 1, "right": -1}.get(step, 0) for step in steps)
-        back = {*steps} in ({"above", "below"}, {"left", "right"})  # and may lead over the edge between
-        for y in range(3):
-            for x in range(3):
-                there = 0 <= y + down < 3 and 0 <= x + right < 3
-                kind = grid[y + down, x + right] if there else shapes.EMPTY
-                thing = (
-                    (shapes.SHAPES[kind // 3], shapes.COLOURS[kind % 3])[name == "colour"]
-                    if kind < 9
-                    else "nothing"
-                )
-                assert back or seen[y, x] == thing
+    grids, asked = shapes.parsed(images).reshape(-1, 3, 3), set()
+    for text, grid, seen in zip(texts, grids, words.reshape(-1, 3, 3), strict=True):
+        said = text.split()
+        steps = [word for word in said if word in shapes.STEPS]
+        if {*steps} in ({"above", "below"}, {"left", "right"}):
+            continue  # there and back, which may lead over the edge
+        down, right = (steps.count(a) - steps.count(b) for a, b in (("above", "below"), ("left", "right")))
+        thing = next((word for word in said if word in (*shapes.SHAPES, *shapes.COLOURS)), None)
+        asked.add((thing is None, len(steps)))
+        for y, x in np.ndindex(3, 3):
+            there = 0 <= y + down < 3 and 0 <= x + right < 3
+            kind = grid[y + down, x + right] if there else shapes.EMPTY
+            names = (
+                (shapes.SHAPES[kind // 3], shapes.COLOURS[kind % 3])
+                if kind != shapes.EMPTY
+                else ("nothing",) * 2
+            )
+            wanted = names[said[0] == "colour"] if thing is None else "yes" if thing in names else "no"
+            assert seen[y, x] == wanted
+    assert asked == {(kind, count) for kind in (True, False) for count in range(3)}
 
 
 def test_made_examples_depend_on_the_generator_alone() -> None:
