@@ -52,6 +52,9 @@ def test_scores_add_up_the_same_in_any_order() -> None:
 def test_scores_of_different_plans_do_not_mix() -> None:
     with pytest.raises(InvalidInput, match="different plans"):
         Scores(1, np.zeros(3, dtype=np.int64)) + Scores(1, np.zeros(4, dtype=np.int64))
+    one, other = (Scores(1, np.zeros(3, dtype=np.int64), layout=text) for text in ("{}", '{"label":1}'))
+    with pytest.raises(InvalidInput, match="different plans"):
+        one + other
 
 
 def features(first: int, rows: int) -> Features:
