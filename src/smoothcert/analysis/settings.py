@@ -16,7 +16,7 @@ Fact = tuple[str, Callable[[Results], str]]
 def setting(run: Results) -> Hashable:
     """Everything but sigma: data and model, which images with which labels, draws, alpha, completeness."""
     images = tuple((outcome.index, outcome.label) for outcome in run.outcomes)
-    draws = (run.n0, run.n, run.alpha, run.alpha_post_hoc, run.stop, run.label_aware)
+    draws = (run.n0, run.n, run.alpha, run.alpha_post_hoc, run.stop, run.label_aware, run.decision)
     return (run.description, images, draws, run.planned, run.truncated, certifies(run))
 
 
@@ -63,6 +63,7 @@ _FACTS: tuple[Fact, ...] = (
     ("n0", lambda run: number(run.n0)),
     ("n", draws),
     ("alpha", level),
+    ("decision", lambda run: run.decision or "none"),
     ("label-aware", lambda run: "yes" if run.label_aware else "no"),
 )
 
