@@ -116,10 +116,12 @@ class Plan:
             return rows[lead : lead + count]
 
         moved = whole - self.centre
-        seen = moved.reshape(-1, features.shape[1])[lead : lead + count]
-        seen = np.rint((seen if basis is None else products(moved, basis)) / SKETCH_STEP)
-        # Whole numbers below 2^53 for up to 2^15 draws: sums and products are exact in any order of addition.
-        second = (seen.T @ seen)[_upper(seen.shape[1])]
+        inside = np.zeros((*whole.shape[:2], 1))
+        inside.reshape(-1, 1)[lead : lead + count] = 1.0
+        seen = [np.rint((b if basis is None else b @ basis) / SKETCH_STEP) for b in moved] * inside
+        # Whole numbers below 2^53 for up to 2^15 draws: sums and products are exact in any order of addition,
+        # and a block's product is too small for the linear algebra library to start threads for it.
+        second = sum(block.T @ block for block in seen)[_upper(self.layout.sketch)]
         total = np.rint(features / FEATURE_STEP).sum(axis=0)
         votes = np.zeros(0, dtype=np.int64)
         if self.numbers.prototypes is not None:
