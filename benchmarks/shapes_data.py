@@ -36,6 +36,8 @@ WORDS = (
     ":",
     "describe",
     "colour",
+    "first",
+    "last",
     NOTHING,
 )
 _CELL = 10
@@ -133,8 +135,6 @@ def described(grid: Any) -> str:
 class Maker:
     """New images out of the cells of given ones, and questions that are true half of the time.
 
-    As many questions have no step as one or two.
-
     Args:
         images: whose cells are used, ``(N, 3, 30, 30)`` uint8: the training images and no others.
     """
@@ -160,37 +160,44 @@ class Maker:
         """Images, what to look for from each cell, and the words for it ``(size, 9)``.
 
         "colour left of above": what colour has the thing that this cell is left of above, or nothing.
-        "left of above a square": yes where this cell is so placed.
+        "left of above a square": yes where this cell is so placed. "last a circle left of above a square" is
+        the same of a whole question, and "first a circle left of above a square": yes where a circle is.
         """
         images, kinds = self.images(size, rng)
-        texts, words = [], np.full((size, 9), NOTHING, dtype=object)
-        for row, grid in enumerate(kinds):
-            steps = tuple(rng.choice(list(STEPS), size=rng.integers(3)))
-            if rng.random() < 0.5:
-                name, things = (("shape", SHAPES), ("colour", COLOURS))[rng.integers(2)]
-                for thing in things:
-                    words[row, _moved(_holds(thing, grid), steps)] = thing
-                texts.append(" ".join((name, *_way(steps))))
-            else:
-                thing = (*SHAPES, *COLOURS)[rng.integers(6)]
-                words[row] = np.where(_moved(_holds(thing, grid), steps), "yes", "no")
-                texts.append(" ".join((*_way(steps), _article(thing))))
-        return images, tuple(texts), words
+        seen = [
+            self._look(grid, int(kind), rng)
+            for grid, kind in zip(kinds, rng.integers(4, size=size), strict=True)
+        ]
+        return images, tuple(text for text, _ in seen), np.stack([words for _, words in seen])
 
-    def batch(self, size: int, rng: np.random.Generator, *, most: int = 2) -> Split:
+    def _look(self, grid: Any, kind: int, rng: np.random.Generator) -> tuple[str, Any]:
+        steps = tuple(rng.choice(list(STEPS), size=rng.integers(3)))
+        one, other = rng.choice((*SHAPES, *COLOURS), size=2)
+        if kind == 0:
+            name, things = (("shape", SHAPES), ("colour", COLOURS))[rng.integers(2)]
+            words = np.full(9, NOTHING, dtype=object)
+            for thing in things:
+                words[_moved(_holds(thing, grid), steps)] = thing
+            return " ".join((name, *_way(steps))), words
+        here = _holds(one, grid) if kind == 1 else _moved(_holds(other, grid), steps)
+        said = (*_way(steps), _article(other))
+        text = said if kind == 3 else ("first" if kind == 1 else "last", _article(one), *said)
+        return " ".join(text), np.where(here, "yes", "no").astype(object)
+
+    def batch(self, size: int, rng: np.random.Generator) -> Split:
         """New images, a question for each, and its answer.
 
-        About half of the answers is yes, and no question has more than ``most`` steps.
+        About half of the answers is yes; as many questions have no step as one or two.
         """
         images, kinds = self.images(size, rng)
         wanted = rng.random(size) < 0.5
-        asked = [self._one(grid, bool(want), most, rng) for grid, want in zip(kinds, wanted, strict=True)]
+        asked = [self._one(grid, bool(want), rng) for grid, want in zip(kinds, wanted, strict=True)]
         where = np.array([places for _, places in asked])
         return Split(images, tuple(text for text, _ in asked), where.any(axis=1), where)
 
-    def _one(self, grid: Any, wanted: bool, most: int, rng: np.random.Generator) -> tuple[str, Any]:
+    def _one(self, grid: Any, wanted: bool, rng: np.random.Generator) -> tuple[str, Any]:
         places = np.zeros(9, bool)
-        for number in rng.choice(self._by_steps[rng.integers(most + 1)], size=20):
+        for number in rng.choice(self._by_steps[rng.integers(3)], size=20):
             places = _places(self._terms[number], grid)
             if bool(places.any()) == wanted:
                 break

@@ -56,8 +56,10 @@ def test_what_is_seen_from_a_cell_is_what_lies_there() -> None:
         if {*steps} in ({"above", "below"}, {"left", "right"}):
             continue  # there and back, which may lead over the edge
         down, right = (steps.count(a) - steps.count(b) for a, b in (("above", "below"), ("left", "right")))
-        thing = next((word for word in said if word in (*shapes.SHAPES, *shapes.COLOURS)), None)
-        asked.add((thing is None, len(steps)))
+        things = [word for word in said if word in (*shapes.SHAPES, *shapes.COLOURS)]
+        thing = None if not things else things[0] if said[0] == "first" else things[-1]
+        down, right = (0, 0) if said[0] == "first" else (down, right)
+        asked.add((len(things), len(steps)))
         for y, x in np.ndindex(3, 3):
             there = 0 <= y + down < 3 and 0 <= x + right < 3
             kind = grid[y + down, x + right] if there else shapes.EMPTY
@@ -68,7 +70,7 @@ def test_what_is_seen_from_a_cell_is_what_lies_there() -> None:
             )
             wanted = names[said[0] == "colour"] if thing is None else "yes" if thing in names else "no"
             assert seen[y, x] == wanted
-    assert asked == {(kind, count) for kind in (True, False) for count in range(3)}
+    assert asked == {(things, count) for things in range(3) for count in range(3)}
 
 
 def test_made_examples_depend_on_the_generator_alone() -> None:
