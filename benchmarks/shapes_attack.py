@@ -149,7 +149,7 @@ def report(variant: Variant, split: shapes.Split, radii: Sequence[float], search
         after = variant.answers(images, split.questions, seed=2)
         changed, were_right = success_rate(before, after, split.answers)
         found[f"at {radius}"] = {
-            "accuracy": _percent(after == split.answers), "changed": changed, "were_right": were_right,
+            "accuracy": _percent(after == split.answers), "changed": int(changed), "were_right": int(were_right),
             "success": round(100 * changed / max(1, were_right), 2),
         }  # fmt: skip
     return found

@@ -1,6 +1,6 @@
 """A small LLaVA for SHAPES, trained end to end from nothing, and saved as transformers saves such models.
 
-python benchmarks/shapes_model.py OUT [--steps 6000] [--captions 250] [--looks 1500] [--seed 0]
+python benchmarks/shapes_model.py OUT [--steps 7000] [--captions 250] [--looks 1500] [--seed 0]
 
 A CLIP vision tower (30x30 pixels, patches of 10: a token for each cell), a projector and a Llama of six
 layers; the question comes before the image. As LLaVA was, it is taught to describe images first and to answer
@@ -53,6 +53,13 @@ def new_model() -> Any:
         vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=9,
     )  # fmt: skip
     return LlavaForConditionalGeneration(config)
+
+
+def loaded(directory: str | Path) -> Any:
+    """A saved model, in float32."""
+    from transformers import LlavaForConditionalGeneration
+
+    return LlavaForConditionalGeneration.from_pretrained(directory, local_files_only=True).float()
 
 
 def new_processor() -> Any:
@@ -186,6 +193,7 @@ def train(
     learning_rate: float,
     seed: int,
     threads: int,
+    start: str | None,
 ) -> Any:
     """Train, save model and processor in ``out``, and say how well it answers."""
     maker, reader = shapes.Maker(shapes.read("train").images), Reader()
@@ -210,7 +218,7 @@ def train(
             print(f"{step}/{whole} loss {np.mean(seen[-100:]):.3f}, {took:.0f} s", flush=True)
 
     with repeatable(seed, threads):
-        model = new_model()
+        model = new_model() if start is None else loaded(start)
         outcome = fit(
             model, loss_of, steps=steps, learning_rate=learning_rate, weight_decay=0.01, average=0.999,
             device="cpu", progress=told,
@@ -225,7 +233,7 @@ def train(
         },
         "steps": steps, "captions": captions, "looks": looks,
         "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
-        "seconds": outcome.seconds, "noise": "none",
+        "seconds": outcome.seconds, "noise": "none", "start": start or "fresh weights",
     }  # fmt: skip
     (out / "training.txt").write_text(json.dumps(figures, indent=2, default=float) + "\n", encoding="utf-8")
     return figures
@@ -236,11 +244,12 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--steps", type=int, default=7_000)
     parser.add_argument("--captions", type=int, default=250, help="steps that describe, before the questions")
     parser.add_argument("--looks", type=int, default=1_500, help="steps that look around, after them")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--start", help="a directory to go on from, in place of fresh weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     given = vars(parser.parse_args())
