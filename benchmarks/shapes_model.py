@@ -5,10 +5,10 @@ python benchmarks/shapes_model.py OUT [--steps 7000] [--captions 250] [--looks 1
 A CLIP vision tower (30x30 pixels, patches of 10: a token for each cell), a projector and a Llama of six
 layers; the question comes before the image. As LLaVA was, it is taught to describe images first and to answer
 questions then, and between the two to say what is seen from each cell. Images are composed of the cells of
-the 640 training images, questions are of the same grammar (``shapes_data.Maker``). Behind the image are nine places, one for each cell, before the one that answers;
-while it learns, the model has to tell there whether that cell shows what is asked for. Of the test split it
-sees nothing before it is measured on all 1,024 of it. No noise is added anywhere: it is the model "off the
-shelf" that smoothing is then tried on.
+the 640 training images, questions are of the same grammar (``shapes_data.Maker``). Behind the image are nine
+places, one for each cell, before the one that answers; while it learns, the model has to tell there whether
+that cell shows what is asked for. Of the test split it sees nothing before it is measured on all 1,024 of it.
+No noise is added anywhere: it is the model "off the shelf" that smoothing is then tried on.
 """
 
 from __future__ import annotations

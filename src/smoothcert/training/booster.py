@@ -165,8 +165,8 @@ class _MapperLoss:
         if found is None:
             self._frozen.to(device)
             batch = self._batches.at(number, device)
-            seen = [(sigma, self._frozen.seen(noisy, sigma)) for sigma, noisy in batch.noisy()]
-            found = self._frozen.clean(batch.clean), seen
+            clean = self._frozen.clean(batch.clean)
+            found = clean, [(sigma, self._frozen.seen(noisy, sigma)) for sigma, noisy in batch.noisy()]
             if step + self._fresh < self._steps:
                 self._kept[number] = found
         return found
