@@ -36,7 +36,7 @@ def attacked(run: Results) -> dict[float, list[dict[str, Any]]]:
 def _records(found: Any) -> list[dict[str, Any]]:
     """Rows with a cosine, wherever they lie."""
     if isinstance(found, dict):
-        if "cosine" in found and "radius" in found:
+        if "cosine" in found and "example" in found:
             return [found]
         return [row for value in found.values() for row in _records(value)]
     return [row for value in found for row in _records(value)] if isinstance(found, list) else []
