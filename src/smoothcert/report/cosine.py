@@ -159,4 +159,4 @@ def _canvas(rows: Sequence[CertifiedCosines], title: str) -> tuple[Figure, Axes]
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(fontsize=7.5, frameon=False, loc="best")
+    axes.legend(fontsize=7.5, framealpha=0.85, edgecolor=FAINT, loc="best")
