@@ -43,7 +43,7 @@ def test_no_answer_depends_on_batch_mates(heads: int, shape: tuple[int, ...]) ->
     together = model(features, 0.3)
     others = torch.cat([features[:1], 100 * torch.randn(5, *shape)])
     torch.testing.assert_close(model(others, 0.3)[0], together[0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(model(features.flip(0), 0.3).flip(0), together, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(features.flip(0), 0.3).flip(0), together, rtol=0, atol=1e-5)
 
 
 def test_with_attention_an_images_tokens_know_of_each_other() -> None:

@@ -135,7 +135,7 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
 def _settle_task(values: dict[str, Any], given: set[str]) -> str:
     """The task of the run; options that belong to another one are refused."""
     task = str(values["task"])
-    if task not in ("certify", "predict", "encode"):
+    if "task" in given and task not in ("certify", "predict", "encode"):
         raise UnknownName.among("task", task, ("certify", "encode"))
     values["head"] = values["head"] or (DEMO_HEAD if task == "encode" and "data" not in given else "none")
     for name in VOTING if task == "encode" else ENCODING:
