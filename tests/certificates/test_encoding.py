@@ -112,6 +112,7 @@ def test_every_bound_holds_at_its_level(k: int, repetitions: int) -> None:
 def test_the_covariance_bound_beats_the_trace(k: int) -> None:
     found, rows = finished(design(k, n=20_000), k, 3)
     assert found.covariance_upper < 0.8 * (1.0 - np.linalg.norm(rows.mean(axis=0)) ** 2)
+    assert found.covariance_upper > float(np.linalg.eigvalsh(np.cov(rows.T))[-1])
 
 
 def test_the_sketch_is_a_uniform_subspace_of_its_own_for_each_image() -> None:
@@ -179,9 +180,18 @@ def test_broken_draws_count_against_every_bound() -> None:
     spoiled[::4] = 0.0
     found = [course.add(course.plan.scores(some, None)).verdict() for some in (rows, spoiled)]
     whole, broken = (verdict.proof for verdict in found if verdict)
+    votes = course.plan.layout.votes(course.plan.scores(spoiled, None))
+    assert (votes.total, votes.nonfinite) == (800, 200)
     assert isinstance(whole, FeatureCertificate)
     assert isinstance(broken, FeatureCertificate)
     assert broken.m_lower < 0.8 * whole.m_lower
     assert broken.decisions[0].radius < whole.decisions[0].radius
     assert broken.feature is not None
     assert np.allclose(broken.feature, spoiled.mean(axis=0), atol=1e-6)
+
+
+def test_sums_under_a_layout_of_another_run_are_refused() -> None:
+    rows = drawn(np.random.default_rng(1), 800, 8)
+    without = begun(design(8), 8, 6).plan.scores(rows, None)
+    with pytest.raises(InvalidInput, match="no layout of this run"):
+        begun(design(8, classes=3), 8, 6).add(without)
