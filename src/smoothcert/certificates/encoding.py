@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -130,7 +129,7 @@ class EncodingCourse:
     def _planned(self) -> Plan:
         assert self.clean is not None, "a plan needs the clean feature"
         assert self.pilot is not None, "a plan needs the pilot draws"
-        return _plan(self.clean, self.pilot, self.design.numbers)
+        return Plan.make(self.clean.rows()[0], self.pilot.rows(), self.design.numbers)
 
     def add(self, tally: Tally, /) -> EncodingCourse:
         of_need(tally, self.need)
@@ -188,11 +187,6 @@ class EncodingCourse:
             noise_error=design.noise_error,
             decisions=tuple(_decisions(design, plan, scores)),
         )
-
-
-@lru_cache(maxsize=1024)  # reading a run asks for the plans that making it has made
-def _plan(clean: Features, pilot: Features, numbers: Numbers) -> Plan:
-    return Plan.make(clean.rows()[0], pilot.rows(), numbers)
 
 
 def covariance_upper(plan: Layout, scores: Scores, alpha: float) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,17 +38,6 @@ class Numbers:
     alpha: float
     prototypes: Rows | None
     decision: str
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Numbers) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    @property
-    def _key(self) -> tuple[Any, ...]:
-        rows = self.prototypes
-        return (self.n, self.alpha, self.decision, None if rows is None else (rows.shape, rows.tobytes()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -101,7 +102,6 @@ def certify(
 def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
     """All noise levels of one command, then the table and the pictures."""
     from smoothcert.cli.models import prepared_jobs
-    from smoothcert.runlog.configuration import FILE, to_toml
     from smoothcert.runlog.specification import RuleSpec
 
     rule = RuleSpec.settle(
@@ -115,6 +115,22 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
         futility=settings.futility,
     )
     data, jobs = prepared_jobs(settings, rule)
+    carry_out(settings, data, jobs, _report, dry_run=dry_run, quiet=quiet, as_json=as_json)
+
+
+def carry_out(
+    settings: Settings,
+    data: Any,
+    jobs: list[Any],
+    report: Callable[..., None],
+    *,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Say what it costs, run every noise level, and report."""
+    from smoothcert.runlog.configuration import FILE, to_toml
+
     say(heading(data, jobs[0].specification), quiet=quiet)
     if dry_run:
         show_costs(jobs, as_json=as_json)
@@ -122,7 +138,7 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
     say(f"cost: {cost(jobs)}", quiet=quiet)
     found = [job.run(quiet=quiet or as_json) for job in jobs]
     (settings.out / FILE).write_text(header() + to_toml(repeatable(settings, jobs)), encoding="utf-8")
-    _report(settings, found, quiet=quiet, as_json=as_json)
+    report(settings, found, quiet=quiet, as_json=as_json)
     warn_of_nonfinite(jobs)
 
 

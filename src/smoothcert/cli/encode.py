@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from smoothcert.cli.certify import cost, header, heading, repeatable, show_costs, warn_of_nonfinite
+from smoothcert.cli.certify import carry_out
 from smoothcert.cli.settings import Settings
 from smoothcert.cli.terminal import say, show
-
-_DECISIONS = ("votes", "margin", "dual")
 
 
 def run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
     """All noise levels of one command, then the tables and the pictures."""
     from smoothcert.cli.models import prepared_encodings
-    from smoothcert.runlog.configuration import FILE, to_toml
 
     data, jobs = prepared_encodings(settings)
-    say(heading(data, jobs[0].specification), quiet=quiet)
-    if dry_run:
-        show_costs(jobs, as_json=as_json)
-        return
-    say(f"cost: {cost(jobs)}", quiet=quiet)
-    found = [job.run(quiet=quiet or as_json) for job in jobs]
-    (settings.out / FILE).write_text(header() + to_toml(repeatable(settings, jobs)), encoding="utf-8")
-    _report(settings, found, quiet=quiet, as_json=as_json)
-    warn_of_nonfinite(jobs)
+    carry_out(settings, data, jobs, _report, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
 def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool) -> None:
@@ -55,13 +44,8 @@ def _next_steps(settings: Settings) -> None:
     repeat = f"smoothcert certify --config {settings.out}/run.toml"
     steps = [(f"smoothcert verify {settings.out}", "recompute every claim from the stored scores")]
     if settings.head != "none" and settings.decision == "auto":
-        steps += [
-            (
-                f"smoothcert table {settings.out} --decision {name}",
-                "the head's answer by votes alone",
-            )
-            for name in _DECISIONS[:1]
-        ]
+        votes = f"smoothcert table {settings.out} --decision votes"
+        steps.append((votes, "the head's answer by votes alone"))
     steps += [
         (f"smoothcert attack {settings.out} --radius 0.25", "try to break the certificates"),
         (f"{repeat} --n {10 * settings.n} --out {settings.out}-more", "more draws, sharper bounds"),
