@@ -34,27 +34,30 @@ def see_working_directory() -> None:
 
 def load_models(settings: Settings, *, sampler: str | None = None) -> tuple[Any, Any | None]:
     """Classifier and denoiser by name; ``sampler`` overrides the settings'."""
-    from smoothcert import classifiers, denoisers
+    from smoothcert import classifiers
 
     see_working_directory()
-    classifier = classifiers.load(settings.classifier)
+    return classifiers.load(settings.classifier), load_denoiser(settings, sampler=sampler)
+
+
+def load_denoiser(settings: Settings, *, sampler: str | None = None) -> Any | None:
+    """The denoiser by name, ``None`` where there is none; ``sampler`` overrides the settings'."""
+    from smoothcert import denoisers
+
     if settings.denoiser == "none":
-        return classifier, None
-    return classifier, denoisers.load(settings.denoiser, sampler=sampler or settings.sampler)
+        return None
+    return denoisers.load(settings.denoiser, sampler=sampler or settings.sampler)
 
 
 def load_encoding(settings: Settings) -> tuple[Any, Any | None, Any | None]:
     """Encoder, denoiser and mapper by name."""
-    from smoothcert import denoisers, encoders
+    from smoothcert import encoders
     from smoothcert.encoders import mapper as mappers
 
     see_working_directory()
     encoder = encoders.load(settings.encoder)
-    denoiser = (
-        None if settings.denoiser == "none" else denoisers.load(settings.denoiser, sampler=settings.sampler)
-    )
     mapper = None if settings.mapper == "none" else mappers.load(settings.mapper)
-    return encoder, denoiser, mapper
+    return encoder, load_denoiser(settings), mapper
 
 
 def load_head(settings: Settings, encoder: Any, data: Dataset) -> Any | None:
