@@ -165,7 +165,7 @@ BUGS = (
     Bug("tune: losses of votes are not added", "engine/tuning.py", "sum(1 - one.votes for one in pair)", "max(1 - one.votes for one in pair)", "tests/cli/test_tune.py -k fastest_pair"),
     # The engine and the run file under stopping rules.
     Bug("rules: a block goes where there is room", "engine/blocks.py", "slot = (block + self._positions[example]) % len(self._slots)", "slot = min(range(len(self._slots)), key=lambda k: len(self._slots[k]))", "tests/engine/test_blocks.py"),
-    Bug("rules: rows are joined across a look", "engine/local.py", "same and not self.looks_at(end)", "same", "tests/engine/test_run.py -k stopping_rules"),
+    Bug("rules: rows are joined across a look", "engine/execute.py", "same and not self.looks_at(end)", "same", "tests/engine/test_run.py -k stopping_rules"),
     Bug("rules: stored draws of a need are asked for again", "runlog/standing.py", "            start = row.first + row.draws\n", "            start = row.first\n", "tests/engine/test_blocks.py -k continued"),
     Bug("rules: a table is read at another alpha", "runlog/reading.py", '_READABLE = ("fixed", "anytime")', '_READABLE = ("fixed", "anytime", "table", "radius", "curve")', "tests/runlog/test_reading_rules.py"),
     Bug("rules: stored boundaries are not compared", "runlog/verify.py", "if not _same(stored.get(key), derived.get(key))", "if key not in derived", "tests/runlog/test_reading_rules.py"),

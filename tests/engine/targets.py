@@ -9,7 +9,7 @@ import torch
 
 import smoothcert as sc
 from smoothcert.datasets import ArrayDataset
-from smoothcert.engine import local
+from smoothcert.engine import execute
 
 CLASSES = tuple("abcde")
 RULES = {
@@ -34,7 +34,7 @@ def model() -> torch.nn.Sequential:
 
 def run(directory: Path, *, rule: str = "fixed", commit_seconds: float = 0.01) -> None:
     """The run that is killed: about half a second of work on one thread."""
-    local.COMMIT_SECONDS = commit_seconds
+    execute.COMMIT_SECONDS = commit_seconds
     if rule == "encode":
         encoder = sc.SmoothedEncoder(model()[:3], sigma=0.5)
         sc.encode(encoder, images(), directory, batch=32, workers=2, **RULES[rule])  # type: ignore[arg-type]

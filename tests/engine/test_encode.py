@@ -12,7 +12,7 @@ from tests.engine import targets
 
 import smoothcert as sc
 from smoothcert import analysis, report
-from smoothcert.engine import local
+from smoothcert.engine import execute
 from smoothcert.errors import Interrupted, InvalidInput, RunFileError, SpecificationMismatch
 from smoothcert.runlog import tally_digest
 from smoothcert.runlog.store import TallyRow
@@ -64,7 +64,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
 ) -> None:
     """Stopped after every few batches, through pilots and estimation draws alike."""
 
-    class Stopping(local.StopRequest):
+    class Stopping(execute.StopRequest):
         left = 3
 
         @property
@@ -77,7 +77,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
 
     stops = 0
     with monkeypatch.context() as patch:
-        patch.setattr(local, "StopRequest", Stopping)
+        patch.setattr(execute, "StopRequest", Stopping)
         for _ in range(60):
             Stopping.left = 3 + stops % 3
             try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,67 +40,50 @@ class Images:
         return self.kept[example]
 
 
-Count = Callable[[Segment, Any], Tally]
+class Work(NamedTuple):
+    """A batch and what its answers are counted by: plain data, so that anybody can do it, and do it again.
+
+    Attributes:
+        batch: the draws, in the order of their rows.
+        courses: of a run that encodes, image -> the course whose plan sums up its features.
+    """
+
+    batch: Batch
+    courses: Mapping[int, Any]
 
 
-class Counting(Protocol):
-    """What becomes of the answers of some draws."""
-
-    def counter(self, batch: Batch) -> Count:
-        """How the answers of this batch's draws are counted; asked for before they are evaluated."""
-        ...
-
-
-class Voting:
-    """A classifier's answers are votes."""
-
-    def counter(self, batch: Batch) -> Count:
-        return lambda segment, answers: Votes.from_labels(answers)
-
-
-@dataclass
-class Scoring:
-    """An encoder's answers are kept while a pilot is drawn, and summed up by the image's plan after it."""
-
-    tracker: Tracker
-    seed: int
-
-    def counter(self, batch: Batch) -> Count:
-        courses: dict[int, Any] = {
-            part.segment.example: self.tracker.course(part.segment.example) for part in batch if part.counted
-        }
-
-        def count(segment: Segment, features: Any) -> Tally:
-            return tally_of(courses[segment.example], segment, features, self.seed)
-
-        return count
+def work(batch: Batch, tracker: Tracker, specification: Specification) -> Work:
+    """A batch as work: votes need nothing else, features the plan of each image."""
+    wanted = {part.segment.example for part in batch if part.counted}
+    encodes = specification.rule.task == "encode"
+    return Work(batch, {example: tracker.course(example) for example in wanted} if encodes else {})
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of batches of one run."""
+    """What turns work into rows: a pure function of the draws' names, whoever calls it and how often."""
 
     smoothed: SmoothedClassifier | SmoothedEncoder
     images: Images
     specification: Specification
-    counting: Counting
 
-    def task(self, batch: Batch) -> Callable[[], list[TallyRow]]:
-        """What a worker has to do for this batch; its time is shared by the draws that count."""
-        parts = [(self.images[part.segment.example], part.segment) for part in batch]
-        count, noise = self.counting.counter(batch), self.images.noise
+    def rows(self, task: Work) -> list[TallyRow]:
+        """The rows of one batch; the time it took is shared by the draws that count."""
+        started = time.perf_counter()
+        parts = [(self.images[part.segment.example], part.segment) for part in task.batch]
         seed, size = self.specification.noise.seed, self.specification.execution.batch
+        answers = self.smoothed.answers(parts, seed=seed, batch=size, noise=self.images.noise)
+        pieces = np.split(answers, np.cumsum([segment.draws for _, segment in parts])[:-1])
+        tallies = [
+            (part.segment, self._tally(task, part.segment, piece))
+            for part, piece in zip(task.batch, pieces, strict=True)
+            if part.counted
+        ]
+        each = (time.perf_counter() - started) / sum(segment.draws for segment, _ in tallies)
+        return [TallyRow(*segment, tally, each * segment.draws) for segment, tally in tallies]
 
-        def rows() -> list[TallyRow]:
-            started = time.perf_counter()
-            answers = self.smoothed.answers(parts, seed=seed, batch=size, noise=noise)
-            pieces = np.split(answers, np.cumsum([segment.draws for _, segment in parts])[:-1])
-            tallies = [
-                (part.segment, count(part.segment, piece))
-                for part, piece in zip(batch, pieces, strict=True)
-                if part.counted
-            ]
-            each = (time.perf_counter() - started) / sum(segment.draws for segment, _ in tallies)
-            return [TallyRow(*segment, tally, each * segment.draws) for segment, tally in tallies]
-
-        return rows
+    def _tally(self, task: Work, segment: Segment, answers: Any) -> Tally:
+        """A classifier's answers are votes; an encoder's are kept or summed up, as the course says."""
+        if self.specification.rule.task != "encode":
+            return Votes.from_labels(answers)
+        return tally_of(task.courses[segment.example], segment, answers, self.specification.noise.seed)

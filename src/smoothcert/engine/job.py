@@ -11,8 +11,9 @@ from pathlib import Path
 from smoothcert import datasets
 from smoothcert.certificates.encoding import Encoding
 from smoothcert.engine.blocks import Blocks, block_size
-from smoothcert.engine.evaluate import Evaluation, Images, Scoring, Voting
-from smoothcert.engine.local import Source, execute
+from smoothcert.engine.evaluate import Evaluation, Images
+from smoothcert.engine.execute import Executor, Source, execute
+from smoothcert.engine.local import Threads
 from smoothcert.engine.plan import Plan, Planned
 from smoothcert.engine.progress import display
 from smoothcert.engine.specify import environment, example_rows, specify, with_classes_of
@@ -88,7 +89,12 @@ class Job:
     rows: list[ExampleRow]
     specification: Specification
     directory: Path
-    workers: int
+    executor: Executor
+
+    @property
+    def workers(self) -> int:
+        """Batches evaluated at a time; changes no result."""
+        return self.executor.workers
 
     @property
     def plan(self) -> Plan:
@@ -159,24 +165,15 @@ class Job:
             draws = self.plan.draws if spec.rule.fixed else None
             title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
             bar = display(title, len(self.rows), draws, tracker, spec.noise.sigma, quiet=quiet)
-            with bar, intra_op_threads(spec.execution.threads):
-                execute(
-                    self._evaluation(tracker),
-                    source,
-                    writer,
-                    lambda: bar.update(tracker),
-                    workers=self.workers,
-                )
+            with bar:
+                execute(self.executor, self, source, tracker, writer, lambda: bar.update(tracker))
             return results(writer)
         finally:
             writer.close()
 
-    def _evaluation(self, tracker: Tracker) -> Evaluation:
-        """How a batch becomes rows: votes or scores."""
-        spec = self.specification
-        encodes = spec.rule.task == "encode"
-        counting = Scoring(tracker, spec.noise.seed) if encodes else Voting()
-        return Evaluation(self.smoothed, self.images(), spec, counting)
+    def evaluation(self) -> Evaluation:
+        """How work becomes rows."""
+        return Evaluation(self.smoothed, self.images(), self.specification)
 
     def _source(self, writer: RunWriter) -> tuple[Source, Tracker]:
         """The batches that are left to evaluate, and the score of the images."""
@@ -223,7 +220,7 @@ def prepare(
     if stored is not None and stored.identity() != spec.identity():
         raise another_run(directory, stored, spec)
     spec.design()  # a rule that can decide nothing is refused before the model is asked
-    job = Job(smoothed, data, rows, spec, directory, workers or default_workers(spec.execution))
+    job = Job(smoothed, data, rows, spec, directory, Threads(workers or default_workers(spec.execution)))
     with intra_op_threads(spec.execution.threads):
         job.check_model()
     if isinstance(smoothed, SmoothedEncoder):
