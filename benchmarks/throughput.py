@@ -27,7 +27,7 @@ from reference_loop import ReferenceLoop
 from torch.utils.flop_counter import FlopCounterMode
 
 from smoothcert.engine import prepare
-from smoothcert.engine.job import usable_cores
+from smoothcert.engine.local import usable_cores
 from smoothcert.errors import SmoothcertError
 from smoothcert.runlog.specification import RuleSpec
 from smoothcert.smoothing.network import intra_op_threads

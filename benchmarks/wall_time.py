@@ -24,7 +24,7 @@ from reference_loop import ReferenceLoop
 import smoothcert as sc
 from smoothcert import analysis
 from smoothcert.engine import prepare
-from smoothcert.engine.job import usable_cores
+from smoothcert.engine.local import usable_cores
 from smoothcert.errors import SmoothcertError
 from smoothcert.runlog.results import Results
 from smoothcert.runlog.specification import RuleSpec

@@ -94,3 +94,11 @@ class CertificateBroken(SmoothcertError):
 
 class Interrupted(SmoothcertError):
     """The run was stopped from outside; everything finished is stored and the same command continues."""
+
+
+class WorkersLost(SmoothcertError):
+    """The workers of a cluster died again and again, or none of them could be used."""
+
+
+class WorkerRefused(SmoothcertError):
+    """A worker whose models, library versions or device are not those that the run's specification names."""

@@ -120,16 +120,13 @@ class EncodingCourse:
         return Need("estimation", 0, self.design.n) if self.scores is None else None
 
     @property
-    def plan(self) -> Plan:
-        """What is counted of the estimation draws; known once the pilot is complete."""
+    def plan(self) -> Plan | None:
+        """What is counted of the estimation draws; ``None`` until the pilot is complete."""
+        if self.clean is None or self.pilot is None:
+            return None
         if "plan" not in self.made:
-            self.made["plan"] = self._planned()
+            self.made["plan"] = Plan.make(self.clean.rows()[0], self.pilot.rows(), self.design.numbers)
         return self.made["plan"]
-
-    def _planned(self) -> Plan:
-        assert self.clean is not None, "a plan needs the clean feature"
-        assert self.pilot is not None, "a plan needs the pilot draws"
-        return Plan.make(self.clean.rows()[0], self.pilot.rows(), self.design.numbers)
 
     def add(self, tally: Tally, /) -> EncodingCourse:
         of_need(tally, self.need)

@@ -100,7 +100,7 @@ def _setting(settings: Settings) -> Setting:
     """What is tuned, at the middle of the noise levels."""
     from smoothcert.cli.models import load_data, load_models
     from smoothcert.engine.comparison import Setting
-    from smoothcert.engine.job import usable_cores
+    from smoothcert.engine.local import usable_cores
     from smoothcert.smoothing.network import default_batch
 
     data, (classifier, denoiser) = load_data(settings), load_models(settings)

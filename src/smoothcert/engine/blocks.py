@@ -21,6 +21,7 @@ from smoothcert.smoothing.streams import Segment
 
 _LARGEST = 16  # draws in a block; looks are multiples of it
 _FILLER = 2 * 10**6  # draws of the "check" stream from here on fill rows that no image wants; never counted
+PROBE = 3 * 10**6  # and from here on show whether two processes answer alike
 
 
 class Part(NamedTuple):

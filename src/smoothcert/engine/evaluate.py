@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,13 +23,19 @@ from smoothcert.tallies import Tally, Votes
 _KEPT_IMAGES = 128  # more than are under way at a time, for all but tiny images
 
 
+class Positions(Protocol):
+    """Where the image with a stream name stands in its data set."""
+
+    def __getitem__(self, example: int, /) -> int: ...
+
+
 @dataclass
 class Images:
     """Prepared images by stream name; a few are kept, so memory does not grow with the data set."""
 
     data: Dataset
     noise: Noise
-    positions: Mapping[int, int]
+    positions: Positions
     kept: dict[int, Prepared] = field(default_factory=dict)
 
     def __getitem__(self, example: int) -> Prepared:
@@ -45,18 +51,21 @@ class Work(NamedTuple):
 
     Attributes:
         batch: the draws, in the order of their rows.
-        courses: of a run that encodes, image -> the course whose plan sums up its features.
+        plans: image -> the plan that sums up its features, where its draws have one (``tally_of``).
     """
 
     batch: Batch
-    courses: Mapping[int, Any]
+    plans: Mapping[int, Any]
 
 
 def work(batch: Batch, tracker: Tracker, specification: Specification) -> Work:
-    """A batch as work: votes need nothing else, features the plan of each image."""
-    wanted = {part.segment.example for part in batch if part.counted}
-    encodes = specification.rule.task == "encode"
-    return Work(batch, {example: tracker.course(example) for example in wanted} if encodes else {})
+    """A batch as work: votes need nothing else, features beyond the pilot the plan of their image."""
+    if specification.rule.task != "encode":
+        return Work(batch, {})
+    courses: dict[int, Any] = {
+        part.segment.example: tracker.course(part.segment.example) for part in batch if part.counted
+    }
+    return Work(batch, {example: course.plan for example, course in courses.items()})
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,8 @@ class Evaluation:
         return [TallyRow(*segment, tally, each * segment.draws) for segment, tally in tallies]
 
     def _tally(self, task: Work, segment: Segment, answers: Any) -> Tally:
-        """A classifier's answers are votes; an encoder's are kept or summed up, as the course says."""
+        """A classifier's answers are votes; an encoder's are kept, or summed up as the plan says."""
         if self.specification.rule.task != "encode":
             return Votes.from_labels(answers)
-        return tally_of(task.courses[segment.example], segment, answers, self.specification.noise.seed)
+        seed = self.specification.noise.seed
+        return tally_of(task.plans.get(segment.example), segment, answers, seed)

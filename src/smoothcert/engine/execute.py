@@ -63,11 +63,13 @@ class Executor(Protocol):
     """Who evaluates batches: threads of this process, or a cluster.
 
     Attributes:
-        workers: how many batches are evaluated at a time.
+        workers: how many batches are evaluated at a time. together: how many of them in one process.
     """
 
     @property
     def workers(self) -> int: ...
+    @property
+    def together(self) -> int: ...
 
     def answers(self, job: Job, queue: Queue) -> Iterator[list[TallyRow]]:
         """The rows of each batch of the queue, whichever is answered first; every batch once.
@@ -100,6 +102,10 @@ class Queue:
         for row in rows:
             self._source.finished(row)
 
+    def finished(self, example: int) -> bool:
+        """Whether an image that was under way needs no more draws."""
+        return self._tracker.finished(example)
+
 
 def execute(
     executor: Executor,
@@ -124,7 +130,7 @@ def execute(
                     writer.append(pending.joined())
                     pending.rows, committed = [], time.monotonic()
                 report()
-                queue.closed = stop.received is not None
+                queue.closed = bool(stop.received)
         finally:
             writer.append(pending.joined())
     if stop.received:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from pathlib import Path
 from smoothcert import datasets
 from smoothcert.certificates.encoding import Encoding
 from smoothcert.engine.blocks import Blocks, block_size
+from smoothcert.engine.cluster import RayCluster
 from smoothcert.engine.evaluate import Evaluation, Images
 from smoothcert.engine.execute import Executor, Source, execute
-from smoothcert.engine.local import Threads
+from smoothcert.engine.local import Threads, default_workers
 from smoothcert.engine.plan import Plan, Planned
 from smoothcert.engine.progress import display
 from smoothcert.engine.specify import environment, example_rows, specify, with_classes_of
 from smoothcert.engine.track import Tracker
-from smoothcert.errors import InvalidInput
+from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.protocols import Dataset
 from smoothcert.runlog import results
 from smoothcert.runlog.configuration import write_configuration
@@ -118,7 +119,7 @@ class Job:
             seed=seed,
             batch=execution.batch,
             noise=images.noise,
-            workers=self.workers,
+            workers=self.executor.together,
             afresh=True,
         )
 
@@ -137,18 +138,19 @@ class Job:
         execution = self.specification.execution
         spec, images, first = self.specification, self.images(), self.rows[0].example
         image, seed, batch = images[first], spec.noise.seed, execution.batch
-        segments = [Segment(first, "check", 10**6 + k * batch, batch) for k in range(_WARM_UP * self.workers)]
+        here = self.executor.together
+        segments = [Segment(first, "check", 10**6 + k * batch, batch) for k in range(_WARM_UP * here)]
 
         def label(segment: Segment) -> None:
             self.smoothed.answers([(image, segment)], seed=seed, batch=batch, noise=images.noise)
 
-        with intra_op_threads(execution.threads), ThreadPoolExecutor(self.workers) as pool:
+        with intra_op_threads(execution.threads), ThreadPoolExecutor(here) as pool:
             started = time.perf_counter()
             list(pool.map(label, segments))
             took = time.perf_counter() - started
         return Estimate(
             self.draws_left(),
-            batch * len(segments) / took,
+            batch * len(segments) / took * self.workers / here,
             batch,
             self.workers,
             execution.device,
@@ -201,8 +203,12 @@ def prepare(
     batch: int | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    executor: Executor | RayCluster | str = "local",
 ) -> Job:
-    """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one."""
+    """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one.
+
+    ``executor`` is ``"local"``, ``"ray"`` or a ``RayCluster`` that says more.
+    """
     directory = Path(directory)
     data = datasets.load(data) if isinstance(data, str) else data
     if workers is not None and workers < 1:
@@ -220,12 +226,25 @@ def prepare(
     if stored is not None and stored.identity() != spec.identity():
         raise another_run(directory, stored, spec)
     spec.design()  # a rule that can decide nothing is refused before the model is asked
-    job = Job(smoothed, data, rows, spec, directory, Threads(workers or default_workers(spec.execution)))
+    job = Job(smoothed, data, rows, spec, directory, _executor(executor, workers, spec.execution))
     with intra_op_threads(spec.execution.threads):
         job.check_model()
     if isinstance(smoothed, SmoothedEncoder):
         _check_dimension(smoothed, spec)
     return job
+
+
+def _executor(chosen: Executor | RayCluster | str, workers: int | None, execution: ExecutionSpec) -> Executor:
+    """Who evaluates, with the number of workers settled."""
+    if chosen == "local":
+        return Threads(workers or default_workers(execution))
+    if chosen == "ray":
+        chosen = RayCluster()
+    if isinstance(chosen, str):
+        raise UnknownName.among("executor", chosen, ("local", "ray"))
+    if isinstance(chosen, RayCluster):
+        return (dataclasses.replace(chosen, workers=workers) if workers else chosen).settled(execution)
+    return chosen
 
 
 def _check_dimension(smoothed: SmoothedEncoder, specification: Specification) -> None:
@@ -239,19 +258,3 @@ def _check_dimension(smoothed: SmoothedEncoder, specification: Specification) ->
             f"a run keeps every pilot draw; beyond {_LONGEST_FEATURE:,} they outgrow the run file",
             "Pool the tokens, or certify image by image with SmoothedEncoder.certify",
         )
-
-
-def default_workers(execution: ExecutionSpec) -> int:
-    """Batches in work at a time: on a CPU as many as the cores have room for.
-
-    Beside an accelerator they draw the noise while two of them compute (``smoothing.lanes``): more than one,
-    so that neither waits for the other.
-    """
-    if execution.device != "cpu":
-        return min(max(usable_cores(), 3), 8)
-    return max(1, usable_cores() // execution.threads)
-
-
-def usable_cores() -> int:
-    """Cores this process may use, which a container or batch queue can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smoothcert.engine.execute import Queue
+from smoothcert.runlog.specification import ExecutionSpec
 from smoothcert.runlog.store import TallyRow
 from smoothcert.smoothing.network import intra_op_threads
 
@@ -25,6 +27,11 @@ class Threads:
     """
 
     workers: int = 1
+
+    @property
+    def together(self) -> int:
+        """All of them."""
+        return self.workers
 
     def answers(self, job: Job, queue: Queue) -> Iterator[list[TallyRow]]:
         """The rows of each batch, in the order the batches were made."""
@@ -47,3 +54,19 @@ class Threads:
 
     def note(self) -> str:
         return ""
+
+
+def default_workers(execution: ExecutionSpec) -> int:
+    """Batches in work at a time: on a CPU as many as the cores have room for.
+
+    Beside an accelerator they draw the noise while two of them compute (``smoothing.lanes``): more than one,
+    so that neither waits for the other.
+    """
+    if execution.device != "cpu":
+        return min(max(usable_cores(), 3), 8)
+    return max(1, usable_cores() // execution.threads)
+
+
+def usable_cores() -> int:
+    """Cores this process may use, which a container or batch queue can limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

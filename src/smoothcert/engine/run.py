@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from smoothcert import datasets
+from smoothcert.engine.cluster import RayCluster
+from smoothcert.engine.execute import Executor
 from smoothcert.engine.job import prepare
 from smoothcert.protocols import Dataset
 from smoothcert.runlog.results import Results
@@ -30,6 +32,7 @@ def certify(
     batch: int | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    executor: Executor | RayCluster | str = "local",
     quiet: bool = True,
 ) -> Results:
     """For each image, with probability >= 1 - alpha, the answer is constant within its radius, or abstains.
@@ -54,6 +57,8 @@ def certify(
         seed: names the noise streams.
         batch, threads: draws in one network call and threads for it; they belong to the specification.
         workers: network calls at a time on a CPU, by default one a core; any number gives the same result.
+        executor: ``"local"``, or ``"ray"`` (or a ``RayCluster``) for all GPUs of this machine or a cluster:
+            the same result to the bit on the same kind of device (docs/scaling.md).
         quiet: no progress bar.
 
     Raises:
@@ -73,7 +78,17 @@ def certify(
         label_aware=label_aware,
         futility=futility,
     )
-    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads, workers=workers)
+    job = prepare(
+        smoothed,
+        data,
+        directory,
+        rule,
+        seed=seed,
+        batch=batch,
+        threads=threads,
+        workers=workers,
+        executor=executor,
+    )
     return job.run(quiet=quiet)
 
 
@@ -89,6 +104,7 @@ def predict(
     batch: int | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    executor: Executor | RayCluster | str = "local",
     quiet: bool = True,
 ) -> Results:
     """For each image, with probability >= 1 - alpha: the answer is the smoothed classifier's, or it abstains.
@@ -97,7 +113,17 @@ def predict(
     (12,000). Other arguments, errors and resumption as for ``certify``. Source: PREDICT of Cohen et al. 2019.
     """
     rule = RuleSpec.settle("predict", stop=stop, alpha=alpha, n=n)
-    job = prepare(smoothed, data, directory, rule, seed=seed, batch=batch, threads=threads, workers=workers)
+    job = prepare(
+        smoothed,
+        data,
+        directory,
+        rule,
+        seed=seed,
+        batch=batch,
+        threads=threads,
+        workers=workers,
+        executor=executor,
+    )
     return job.run(quiet=quiet)
 
 
@@ -116,6 +142,7 @@ def encode(
     batch: int | None = None,
     threads: int | None = None,
     workers: int | None = None,
+    executor: Executor | RayCluster | str = "local",
     quiet: bool = True,
 ) -> Results:
     """For each image, with probability >= 1 - alpha, its feature keeps the stated cosines under attack.
@@ -134,7 +161,16 @@ def encode(
     rule = encode_rule(head, decision=decision, served=served, n0=n0, n=n, alpha=alpha)
     spec = head_spec(head, data.classes) if head is not None else None
     job = prepare(
-        smoothed, data, directory, rule, head=spec, seed=seed, batch=batch, threads=threads, workers=workers
+        smoothed,
+        data,
+        directory,
+        rule,
+        head=spec,
+        seed=seed,
+        batch=batch,
+        threads=threads,
+        workers=workers,
+        executor=executor,
     )
     return job.run(quiet=quiet)
 

@@ -52,8 +52,7 @@ def specify(
             classes=tuple(data.classes),
             sha256=data_hash(rows),
         ),
-        denoiser=component(smoothed.denoiser) if smoothed.denoiser is not None else None,
-        **_base(smoothed),
+        **_parts(smoothed),
         head=head,
         noise=spec.NoiseSpec(kind=noise.kind, sigma=smoothed.sigma, seed=seed),
         rule=rule,
@@ -67,12 +66,27 @@ def specify(
     )
 
 
-def _base(smoothed: SmoothedClassifier | SmoothedEncoder) -> dict[str, spec.ComponentSpec | None]:
-    """What answers for denoised images: a classifier, or an encoder and its mapper."""
+def _parts(smoothed: SmoothedClassifier | SmoothedEncoder) -> dict[str, Any]:
+    """The denoiser, and what answers for denoised images: a classifier, or an encoder and its mapper."""
+    denoiser = component(smoothed.denoiser) if smoothed.denoiser is not None else None
     if isinstance(smoothed, SmoothedClassifier):
-        return {"classifier": component(smoothed.classifier)}
+        return {"denoiser": denoiser, "classifier": component(smoothed.classifier)}
     mapper = component(smoothed.mapper) if smoothed.mapper is not None else None
-    return {"encoder": component(smoothed.encoder), "mapper": mapper}
+    return {"denoiser": denoiser, "encoder": component(smoothed.encoder), "mapper": mapper}
+
+
+def found_here(
+    smoothed: SmoothedClassifier | SmoothedEncoder, specification: spec.Specification
+) -> spec.Specification:
+    """The specification as it would read with these models, in this process, on its device."""
+    execution = specification.execution.model_copy(
+        update={
+            "device": _device(smoothed.network.device),
+            "dtype": smoothed.network.precision,
+            "libraries": _libraries(),
+        }
+    )
+    return specification.model_copy(update=_parts(smoothed) | {"execution": execution})
 
 
 def with_classes_of(smoothed: SmoothedClassifier, data: Dataset) -> SmoothedClassifier:
@@ -97,7 +111,7 @@ def with_classes_of(smoothed: SmoothedClassifier, data: Dataset) -> SmoothedClas
 
 def example_rows(data: Dataset) -> list[ExampleRow]:
     """One row an image, with the hash of its pixels; a wrong shape or an index used twice is refused."""
-    rows = [_row(data[position], data.shape) for position in range(len(data))]
+    rows = [example_row(data[position], data.shape) for position in range(len(data))]
     if not rows:
         raise InvalidInput(f"the data set {data.name}", "has no images", "Choose a larger slice")
     if len({row.example for row in rows}) != len(rows):
@@ -107,6 +121,19 @@ def example_rows(data: Dataset) -> list[ExampleRow]:
             "Give every image an index of its own",
         )
     return rows
+
+
+def example_row(example: Example, shape: tuple[int, int, int]) -> ExampleRow:
+    """An image as a run file lists it; ``InvalidInput`` for one of another shape than ``shape``."""
+    if tuple(example.image.shape) != tuple(shape):
+        raise InvalidInput(
+            f"image {example.index} of shape {example.image.shape}",
+            f"the data set declares {shape}",
+            "Resize it first",
+        )
+    image = np.ascontiguousarray(example.image)
+    pixels = hashlib.sha256(f"{image.dtype} {image.shape}\n".encode() + image.tobytes()).hexdigest()
+    return ExampleRow(example.index, int(example.label), example.name, pixels)
 
 
 def component(part: Any) -> spec.ComponentSpec:
@@ -130,18 +157,6 @@ def environment() -> dict[str, Any]:
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "smoothcert": _version("smoothcert"),
     }
-
-
-def _row(example: Example, shape: tuple[int, int, int]) -> ExampleRow:
-    if tuple(example.image.shape) != tuple(shape):
-        raise InvalidInput(
-            f"image {example.index} of shape {example.image.shape}",
-            f"the data set declares {shape}",
-            "Resize it first",
-        )
-    image = np.ascontiguousarray(example.image)
-    pixels = hashlib.sha256(f"{image.dtype} {image.shape}\n".encode() + image.tobytes()).hexdigest()
-    return ExampleRow(example.index, int(example.label), example.name, pixels)
 
 
 def _libraries() -> dict[str, str]:

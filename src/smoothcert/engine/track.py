@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from smoothcert.certificates.course import Course, Design
 from smoothcert.runlog.reading import outcome
@@ -15,22 +15,31 @@ from smoothcert.tallies import Tally, Votes, merged
 
 @dataclass
 class Under:
-    """One image under way: its course, and the votes of the draws it needs that came in so far."""
+    """One image under way: its course, and the votes of the draws it needs that came in so far.
+
+    Where the number of draws is fixed they are made in any order: those of a later stage wait in ``early``.
+    """
 
     course: Course
     tally: Tally
     seconds: float
+    early: list[TallyRow] = field(default_factory=list)
 
     def add(self, row: TallyRow) -> bool:
         """Count a row; true when the needed draws are complete and the course has moved on."""
-        need = self.course.need
-        assert need is not None, "draws that nobody asked for"
-        self.tally = merged([self.tally, row.tally])
         self.seconds += row.seconds
-        if self.tally.total < need.end - need.first:
-            return False
-        self.course, self.tally = self.course.add(self.tally), Votes()
-        return True
+        self.early.append(row)
+        moved = False
+        while (need := self.course.need) is not None:
+            now = [
+                row for row in self.early if row.stage == need.stage and need.first <= row.first < need.end
+            ]
+            self.tally = merged([self.tally, *(row.tally for row in now)])
+            self.early = [row for row in self.early if row not in now] if len(now) < len(self.early) else []
+            if self.tally.total < need.end - need.first:
+                break
+            self.course, self.tally, moved = self.course.add(self.tally), Votes(), True
+        return moved
 
 
 class Tracker:

@@ -128,11 +128,11 @@ class Specification(Frozen):
                 "Restore the file from a copy",
             ) from error
 
-    def difference(self, other: Specification) -> list[str]:
+    def difference(self, other: Specification, words: tuple[str, str] = ("stored", "asked for")) -> list[str]:
         """Readable lines, one a field that differs: ``rule.n: stored 1000, asked for 2000``."""
         mine, theirs = _flat(self._plain()), _flat(other._plain())
         return [
-            f"{key}: stored {mine.get(key, 'nothing'):.80}, asked for {theirs.get(key, 'nothing'):.80}"
+            f"{key}: {words[0]} {mine.get(key, 'nothing'):.80}, {words[1]} {theirs.get(key, 'nothing'):.80}"
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]

@@ -112,10 +112,14 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         found = []
         for name, prepared in self._prepared(image, example, seed, batch):
             error = self.noise.error(prepared.size)
-            course = rule.design(alpha=rule.alpha, sigma=self.sigma, noise_error=error, head=spec).begin()
+            course: Any = rule.design(
+                alpha=rule.alpha, sigma=self.sigma, noise_error=error, head=spec
+            ).begin()
             while (need := course.need) is not None:
                 pieces = self._pieces(prepared, name, need.stage, need.first, need.end, seed, batch)
-                course = course.add(merged(tally_of(course, segment, rows, seed) for segment, rows in pieces))
+                course = course.add(
+                    merged(tally_of(course.plan, segment, rows, seed) for segment, rows in pieces)
+                )
             verdict = course.verdict()
             assert verdict is not None, "a finished course has a verdict"
             found.append(verdict.proof)
@@ -238,11 +242,10 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
             yield segment, self.features([(prepared, segment)], seed=seed, batch=size)
 
 
-def tally_of(course: Any, segment: Segment, features: Rows, seed: int) -> Tally:
+def tally_of(plan: Any | None, segment: Segment, features: Rows, seed: int) -> Tally:
     """What the features of some draws are in the tallies: kept in a pilot, summed up by the plan after it."""
-    if segment.stage != "estimation":
+    if plan is None:
         return Features.of(segment.first, features)
-    plan = course.plan
     sketch = basis(seed, segment.example, plan.layout.dimension, plan.layout.sketch)
     found: Tally = plan.scores(features, sketch, first=segment.first)
     return found

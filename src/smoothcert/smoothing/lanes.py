@@ -51,6 +51,10 @@ class Lanes:
         for _ in range(LANES if self._streams else 0):
             self._free.put(None)  # a stream is made when a batch first needs it
 
+    def __reduce__(self) -> tuple[type[Lanes], tuple[str]]:
+        """Streams stay where they are; a model sent to another process gets its own there."""
+        return type(self), (self.device,)
+
     @contextmanager
     def lane(self) -> Iterator[None]:
         """Wait for a free stream and work on it until all that was asked there is done; on a CPU, go on."""

@@ -1,0 +1,156 @@
+"""Evaluation by a Ray cluster: one on many machines, or one started here for the GPUs or cores of this one.
+
+Ray starts the workers, carries models, images and answers, and says who died. What is given to whom is
+``dispatch``'s; what a worker does is ``bench``'s. This process alone writes the run file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from smoothcert.engine.bench import Shipment, Smoothed
+from smoothcert.engine.crew import Crew
+from smoothcert.engine.execute import Queue
+from smoothcert.engine.local import usable_cores
+from smoothcert.errors import InvalidInput, MissingExtra
+from smoothcert.runlog.specification import ExecutionSpec
+from smoothcert.runlog.store import TallyRow
+
+if TYPE_CHECKING:
+    from smoothcert.engine.job import Job
+
+_MOST_LANES = 8  # threads that draw noise for one GPU
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """The workers of a Ray cluster, for ``executor=``; any number of them gives the same result to the bit.
+
+    Args:
+        address: of a cluster (``"auto"`` for the one this machine belongs to); left out, the one that
+            RAY_ADDRESS names, and otherwise one is started here and ended with this process.
+        workers: how many; left out, one for each GPU, or one for each core without one.
+        gpus: of each worker, where the run is on a GPU; 0.5 puts two on one.
+        load: makes the smoothed model on the worker, from files that are there, instead of sending it.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    gpus: float = 1.0
+    load: Callable[[], Smoothed] | None = None
+
+    def settled(self, execution: ExecutionSpec) -> RayExecutor:
+        """Connected, with the number of workers known. Beside a GPU, threads of a worker draw the noise.
+
+        Raises:
+            MissingExtra: Ray is not installed. InvalidInput: nothing that could work is at that address.
+        """
+        if not 0.0 < self.gpus <= 64 or (self.workers is not None and self.workers < 1):
+            raise InvalidInput(
+                f"{self.workers} workers with {self.gpus:g} GPUs each",
+                "at least one must work, and each needs a part of one",
+                "Write --workers 8 --gpus-per-worker 1, or leave both out",
+            )
+        found = connect(self.address, execution.threads * (self.workers or 1))
+        cores, gpus = found.get("CPU", 1.0), found.get("GPU", 0.0)
+        if execution.device == "cpu":
+            workers = self.workers or max(1, int(cores) // execution.threads)
+            return RayExecutor(workers, 1, {"num_cpus": execution.threads}, self.load)
+        if not gpus:
+            raise InvalidInput(
+                f"a run on {execution.device} and a cluster without GPUs",
+                "its workers would never start",
+                "Start Ray where the GPUs are, or write --device cpu",
+            )
+        lanes = min(max(1, int(cores * self.gpus / gpus)), _MOST_LANES)
+        workers = self.workers or max(1, int(gpus / self.gpus))
+        return RayExecutor(workers, lanes, {"num_cpus": lanes, "num_gpus": self.gpus}, self.load)
+
+
+class RayExecutor:
+    """Workers of a cluster that is there.
+
+    Args:
+        processes: how many. lanes: batches that each evaluates at a time. resources: Ray's, of each.
+        load: as for ``RayCluster``.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        lanes: int,
+        resources: dict[str, float],
+        load: Callable[[], Smoothed] | None = None,
+    ) -> None:
+        self._processes, self._lanes, self._resources, self._load = processes, lanes, resources, load
+        self._crew: Crew | None = None
+
+    @property
+    def workers(self) -> int:
+        """Batches evaluated at a time."""
+        return self._processes * self._lanes
+
+    @property
+    def together(self) -> int:
+        """Batches evaluated at a time by one process."""
+        return self._lanes
+
+    def answers(self, job: Job, queue: Queue) -> Iterator[list[TallyRow]]:
+        """The rows of each batch, whichever is answered first; nothing now and then, while it waits."""
+        first = queue.take(partly=True)
+        if first is None:
+            return
+        shipment = Shipment.of(job, self._load)
+        self._crew = Crew(shipment, job.rows, self._processes, self._lanes, self._resources)
+        try:
+            yield from self._crew.answers(queue, first)
+        finally:
+            self._crew.dismiss()
+
+    def note(self) -> str:
+        """How many workers there are, and what each does in a second."""
+        return self._crew.note() if self._crew else ""
+
+
+def connect(address: str | None, cores: int) -> dict[str, float]:
+    """Join or start a cluster; its resources.
+
+    Raises:
+        MissingExtra: Ray is not installed. InvalidInput: no cluster is there.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # its coming default; silences a notice
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtra.install("ray", "ray", "executor 'ray'") from error
+    if address is not None and address.startswith("ray://"):
+        raise InvalidInput(
+            f"address {address!r}",
+            "through Ray's client every answer makes a detour, and a broken connection ends the run",
+            "Start this command on a machine of the cluster with address 'auto', or by 'ray job submit'",
+        )
+    if not ray.is_initialized():
+        there = address or os.environ.get("RAY_ADDRESS")
+        options: dict[str, Any] = (
+            {"address": there}
+            if there
+            else {
+                "address": "local",
+                "num_cpus": max(usable_cores(), cores),
+                "include_dashboard": False,
+            }
+        )
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise InvalidInput(
+                f"a Ray cluster at {there or 'this machine'}",
+                f"cannot be used ({str(error).splitlines()[0]})",
+                "Write the address that 'ray start --head' printed, or leave --address out to start one here",
+            ) from error
+    resources: Any = ray.cluster_resources  # untyped
+    return dict(resources())

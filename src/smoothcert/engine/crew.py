@@ -1,0 +1,314 @@
+"""The workers of one run in a Ray cluster: started, given work, replaced when they die, sent away if refused.
+
+Importing this needs Ray's package only when a crew is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from smoothcert.engine.bench import Bench, Places, Shipment
+from smoothcert.engine.dispatch import Dispatch, Item
+from smoothcert.engine.evaluate import Work
+from smoothcert.engine.execute import Queue
+from smoothcert.errors import (
+    CheckpointError,
+    DataError,
+    InvalidInput,
+    SmoothcertError,
+    WorkerRefused,
+    WorkersLost,
+)
+from smoothcert.runlog.store import ExampleRow, TallyRow
+
+WAIT = 0.5  # seconds without an answer after which progress is shown and signals are obeyed
+GRACE = 20.0  # seconds a stopped run waits for the batches that are out; a batch queue kills after 30
+MOST_FAILURES = 3  # deaths of a worker in a row, without an answer between, after which it is not replaced
+_KEPT_PLANS = 64
+_OF_THE_NODE = (WorkerRefused, DataError, CheckpointError)  # another node may well do
+_LOG = logging.getLogger("smoothcert")
+
+
+class Reply(NamedTuple):
+    """What a worker says: rows, or an error of ours; and where it is."""
+
+    rows: list[TallyRow]
+    error: SmoothcertError | None
+    place: str
+
+
+class Hand:
+    """A worker process (the actor): gets the run once, then evaluates what it is given."""
+
+    def __init__(self) -> None:
+        self._bench: Bench | None = None
+        self._plans: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def begin(self, shipment: Shipment) -> Reply:
+        """Load the models and prove that they answer as the driver's do."""
+        try:
+            self._bench = Bench(shipment)
+        except SmoothcertError as error:
+            return Reply([], error, _place())
+        return Reply([], None, _place())
+
+    def rows(self, task: Work, places: Places) -> Reply:
+        """Evaluate a batch; its plans come as references."""
+        assert self._bench is not None, "work before the run was there"
+        try:
+            plans = {example: self._plan(reference) for example, reference in task.plans.items()}
+            return Reply(self._bench.rows(task._replace(plans=plans), places), None, _place())
+        except SmoothcertError as error:
+            return Reply([], error, _place())
+
+    def _plan(self, reference: Any) -> Any:
+        """A plan by its reference, fetched once; ``None`` where there is none yet."""
+        import ray
+
+        if reference is None:
+            return None
+        with self._lock:
+            name = reference.hex()
+            if name not in self._plans:
+                self._plans[name] = ray.get(reference)
+                while len(self._plans) > _KEPT_PLANS:
+                    self._plans.popitem(last=False)
+            self._plans.move_to_end(name)
+            return self._plans[name]
+
+
+def _place() -> str:
+    import ray
+
+    address: Any = ray.util.get_node_ip_address  # untyped
+    return str(address())
+
+
+@dataclass
+class Post:
+    """One of the run's workers: the process that holds it now, and what is known of it.
+
+    Attributes:
+        actor: Ray's handle. ready: whether it has loaded the run. failures: deaths in a row.
+        draws, since: what it answered since it was ready, for the progress line.
+    """
+
+    actor: Any
+    ready: bool = False
+    failures: int = 0
+    place: str = "a machine of the cluster"
+    draws: int = 0
+    since: float = 0.0
+    calls: dict[Any, Item | None] = field(default_factory=dict)
+
+
+class Crew:
+    """All workers of a run.
+
+    Args:
+        shipment: the run. examples: its images. processes, lanes: workers, and batches at a time of each.
+        resources: what Ray sets aside for each.
+    """
+
+    def __init__(
+        self,
+        shipment: Shipment,
+        examples: Sequence[ExampleRow],
+        processes: int,
+        lanes: int,
+        resources: Mapping[str, float],
+    ) -> None:
+        import ray
+
+        self._ray, self._lanes = ray, lanes
+        self._examples = {row.example: (place, row.sha256) for place, row in enumerate(examples)}
+        hand: Any = ray.remote(Hand)
+        self._hand = hand.options(max_concurrency=lanes, scheduling_strategy="SPREAD", **resources)
+        try:
+            self._shipment = ray.put(shipment)
+        except (TypeError, AttributeError, OSError) as error:
+            raise InvalidInput(
+                "this model or data set",
+                f"cannot be sent to other processes ({str(error).splitlines()[0]})",
+                "Pass executor=RayCluster(load=function), a function of a module that makes the model",
+            ) from error
+        self._plans: dict[int, tuple[Any, Any]] = {}
+        self._reasons: list[str] = []
+        self._posts = dict(enumerate(Post(self._hand.remote()) for _ in range(processes)))
+        for post in self._posts.values():
+            self._begin(post)
+
+    def answers(self, queue: Queue, first: Work) -> Iterator[list[TallyRow]]:
+        """The rows of each batch once, in the order of the answers, until the queue has no more.
+
+        ``first`` was taken from it to see whether workers are needed at all.
+
+        Raises:
+            WorkersLost: workers die again and again. WorkerRefused: none is left that may answer.
+            SmoothcertError: what a model did wrong, wherever that was.
+        """
+        desk, closed = Dispatch(queue, self._lanes, [first]), None
+        while True:
+            self._hand_out(desk)
+            if not desk.busy:
+                return
+            if queue.closed:
+                closed = closed or time.monotonic()
+                if time.monotonic() - closed > GRACE:
+                    return
+            calls = {call: number for number, post in self._posts.items() for call in post.calls}
+            found, _ = self._ray.wait(list(calls), num_returns=1, timeout=WAIT)
+            if found:
+                found, _ = self._ray.wait(list(calls), num_returns=len(calls), timeout=0)
+            rows: list[TallyRow] = []
+            for call in found:
+                if (number := calls[call]) in self._posts and call in self._posts[number].calls:
+                    rows += self._heard(desk, number, call)
+            queue.answered(rows)
+            self._forget_plans(queue)
+            yield rows
+
+    def note(self) -> str:
+        """``8 workers, 1,204 draws/s each (slowest 830 on 10.0.0.3)``."""
+        ready = [post for post in self._posts.values() if post.ready]
+        speeds = sorted((self._speed(post), post.place) for post in ready if post.draws)
+        count = (
+            f"{len(ready)} workers"
+            if len(ready) == len(self._posts)
+            else (f"{len(ready)} of {len(self._posts)} workers")
+        )
+        if not speeds:
+            return count
+        mean = sum(speed for speed, _ in speeds) / len(speeds)
+        slowest = f" (slowest {speeds[0][0]:,.0f} on {speeds[0][1]})" if len(speeds) > 1 else ""
+        return f"{count}, {mean:,.0f} draws/s each{slowest}"
+
+    def dismiss(self) -> None:
+        """End all worker processes; the cluster stays."""
+        for post in self._posts.values():
+            self._ray.kill(post.actor)
+        self._posts = {}
+
+    def _hand_out(self, desk: Dispatch) -> None:
+        """Fill the hands of everybody who is ready, those with least to do first."""
+        given = True
+        while given:
+            given = False
+            for number in sorted(self._posts, key=desk.load):
+                post = self._posts[number]
+                if post.ready and (item := desk.give(number, time.monotonic())) is not None:
+                    post.calls[self._call(post, item)] = item
+                    given = True
+
+    def _call(self, post: Post, item: Item) -> Any:
+        task = item.work
+        places = {part.segment.example: self._examples[part.segment.example] for part in task.batch}
+        references = {example: self._sent(example, plan) for example, plan in task.plans.items()}
+        return post.actor.rows.remote(task._replace(plans=references), places)
+
+    def _sent(self, example: int, plan: Any) -> Any:
+        """A reference to an image's plan, which travels once to each machine and not with each batch."""
+        if plan is None:
+            return None
+        if example not in self._plans or self._plans[example][0] is not plan:
+            self._plans[example] = (plan, self._ray.put(plan))
+        return self._plans[example][1]
+
+    def _forget_plans(self, queue: Queue) -> None:
+        for example in [example for example in self._plans if queue.finished(example)]:
+            del self._plans[example]
+
+    def _begin(self, post: Post) -> None:
+        post.calls[post.actor.begin.remote(self._shipment)] = None
+
+    def _heard(self, desk: Dispatch, number: int, call: Any) -> list[TallyRow]:
+        """What one call brought: rows that count, or news of its worker."""
+        post = self._posts[number]
+        try:
+            reply: Reply = self._ray.get(call)
+        except self._ray.exceptions.RayActorError as error:
+            self._died(desk, number, _said(error))
+            return []
+        except self._ray.exceptions.RayTaskError as error:
+            if post.calls[call] is not None:
+                raise
+            self._send_away(desk, number, _said(error))  # it could not even read the run
+            return []
+        item = post.calls.pop(call)
+        post.place = reply.place
+        if reply.error is not None:
+            if not isinstance(reply.error, _OF_THE_NODE):
+                raise reply.error
+            post.calls[call] = item
+            self._send_away(desk, number, str(reply.error), reply.error)
+            return []
+        if item is None:
+            post.ready, post.since = True, time.monotonic()
+            return []
+        post.failures = 0
+        seconds = sum(row.seconds for row in reply.rows)
+        if not desk.answered(item.number, number, time.monotonic(), seconds):
+            return []
+        post.draws += sum(row.draws for row in reply.rows)
+        return reply.rows
+
+    def _died(self, desk: Dispatch, number: int, why: str) -> None:
+        """Give its batches back and start another process in its place, a few times."""
+        post = self._posts[number]
+        items = [item for item in post.calls.values() if item is not None]
+        post.calls.clear()
+        post.failures, post.ready, post.draws = post.failures + 1, False, 0
+        _LOG.warning("a worker on %s died (%s)", post.place, why)
+        self._reasons.append(f"a worker on {post.place} died: {why}")
+        for item in items:
+            desk.returned(item.number, number, why)
+        if post.failures >= MOST_FAILURES:
+            self._leave(number)
+        else:
+            post.actor = self._hand.remote()
+            self._begin(post)
+
+    def _send_away(self, desk: Dispatch, number: int, why: str, error: SmoothcertError | None = None) -> None:
+        """A worker that may not answer for this run; others may."""
+        post = self._posts[number]
+        for item in post.calls.values():
+            if item is not None:
+                desk.returned(item.number, number, None)
+        self._ray.kill(post.actor)
+        _LOG.warning("refused: %s", why)
+        self._reasons.append(why)
+        self._leave(number, error)
+
+    def _leave(self, number: int, error: SmoothcertError | None = None) -> None:
+        """One post fewer; an error when it was the last."""
+        del self._posts[number]
+        if self._posts:
+            return
+        if error is not None:
+            raise error
+        raise WorkersLost(
+            "no worker is left",
+            "all of them died again and again or were refused. The last: " + "; ".join(self._reasons[-3:]),
+            "Nothing that was answered is lost. If memory ran out, start fewer workers on a node (--workers) "
+            "or a new run with a smaller --batch; then run the same command to continue",
+        )
+
+    @staticmethod
+    def _speed(post: Post) -> float:
+        return post.draws / max(1e-9, time.monotonic() - post.since)
+
+
+def _said(error: Exception) -> str:
+    """The line of Ray's report that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [
+        line for line in lines if "Error" in line or "memory" in line or "SIG" in line or "node" in line
+    ]
+    return (telling or lines or [type(error).__name__])[-1][:300]
