@@ -98,6 +98,7 @@ def test_json_is_for_scripts(here: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--task", "encode", "--served", "0"], "served"),
         (["--task", "encode", "--encoder", "resnet57"], "encoder"),
         ([*SMALL[1:], "--denoiser", "none", "--decision", "dual"], "--head"),
+        ([*SMALL[1:], "--denoiser", "none", "--mapper", "m", "--decision", "dual"], "--head"),
         (["--task", "encode", "--data", "cifar10:test", "--denoiser", "none"], "cifar10"),
     ],
 )

@@ -11,7 +11,7 @@ import typer
 
 from smoothcert.bounds.sequential.looks import MOST_DRAWS
 from smoothcert.cli import options
-from smoothcert.cli.settings import ENCODING, VOTING, Settings, settle
+from smoothcert.cli.settings import ENCODING, OF_ONE_COMMAND, VOTING, Settings, settle
 from smoothcert.cli.terminal import say, show
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -60,6 +60,9 @@ def certify(
     batch: options.Batch = None,
     threads: options.Threads = None,
     workers: options.Workers = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    gpus_per_worker: options.GpusPerWorker = None,
     precision: options.Precision = None,
     denoiser_backend: options.DenoiserBackend = None,
     classifier_backend: options.ClassifierBackend = None,
@@ -247,5 +250,5 @@ def repeatable(settings: Settings, jobs: list[Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in values.items()
-        if value is not None and key not in ("out", "workers", "download") and key not in unused
+        if value is not None and key not in OF_ONE_COMMAND and key not in unused
     }

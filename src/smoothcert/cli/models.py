@@ -126,6 +126,7 @@ def prepared_encodings(settings: Settings) -> tuple[Dataset, list[Job]]:
             batch=settings.batch,
             threads=settings.threads,
             workers=settings.workers,
+            executor=executor_of(settings),
         )
         for sigma in settings.sigma
     ]
@@ -198,6 +199,17 @@ class Conversions:
         )
 
 
+def executor_of(settings: Settings) -> Any:
+    """Who evaluates: this process, or the cluster that was asked for."""
+    if settings.executor == "local":
+        return "local"
+    from smoothcert.engine import RayCluster
+
+    return RayCluster(
+        settings.address, gpus=1.0 if settings.gpus_per_worker is None else settings.gpus_per_worker
+    )
+
+
 def settled_batch(settings: Settings, directory: Path) -> int | None:
     """The batch size that was asked for, else that of the run that is being continued."""
     from smoothcert.runlog.store import stored_specification
@@ -224,6 +236,7 @@ def prepared_jobs(settings: Settings, rule: RuleSpec) -> tuple[Dataset, list[Job
             batch=settings.batch,
             threads=settings.threads,
             workers=settings.workers,
+            executor=executor_of(settings),
         )
         jobs.append(job)
     return data, jobs

@@ -161,9 +161,33 @@ Threads = Annotated[
     int | None, typer.Option("--threads", help="CPU threads of one network call.", show_default="1")
 ]
 Workers = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        "--workers", help="Batches at a time on a CPU; changes no result.", show_default="all cores"
+        "--workers",
+        help="Batches at a time on a CPU, or with --executor ray processes; changes no result.",
+        show_default="auto: all cores, or GPUs",
+    ),
+]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        help="local, or ray: all GPUs or cores of this machine or of a cluster; changes no result.",
+        show_default="local",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="With --executor ray: host:port of a Ray cluster, or auto for the one this machine is in.",
+        show_default="RAY_ADDRESS, or one is started here",
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker", help="With --executor ray: 0.5 puts two workers on a GPU.", show_default="1"
     ),
 ]
 Device = Annotated[

@@ -13,6 +13,8 @@ DEMO_DATA = "digits:test[::8]"
 DEMO_HEAD = "examples:digits:train"
 ENCODING = ("encoder", "mapper", "head", "decision", "served")  # options that --task encode alone has
 VOTING = ("classifier", "classifier_backend", "denoiser_backend", "stop", "bound", "label_aware", "futility")
+SCALE = ("executor", "address", "gpus_per_worker")  # where the work is done
+OF_ONE_COMMAND = ("out", "workers", "download", *SCALE)  # and of one machine: in no configuration written
 DEMO_DRAWS = {"table": 10_000, "radius": 10_000, "predict": 2_000}  # 1,000 where the number is fixed
 STOP = {"certify": "table", "predict": "predict"}  # the command line's own rules
 
@@ -42,6 +44,9 @@ _DEFAULTS: dict[str, Any] = {
     "batch": None,
     "threads": None,
     "workers": None,
+    "executor": "local",
+    "address": None,
+    "gpus_per_worker": None,
     "precision": "float32",
     "denoiser_backend": "torch",
     "classifier_backend": "torch",
@@ -54,8 +59,11 @@ _KINDS: dict[str, tuple[type, ...]] = {
     ),
     **dict.fromkeys(("denoiser_backend", "classifier_backend"), (str,)),
     **dict.fromkeys(("task", "encoder", "mapper", "head", "decision"), (str,)),
-    **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "workers", "served"), (int,)),
+    **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "served"), (int,)),
+    **dict.fromkeys(("executor", "address"), (str,)),
     **dict.fromkeys(("alpha", "futility"), (float,)),
+    "gpus_per_worker": (float, int),
+    "workers": (int, str),
     "sigma": (float, int, list, tuple, str),
     "out": (str, Path),
     "data_dir": (str, Path),
@@ -92,6 +100,9 @@ class Settings:
     batch: int | None
     threads: int | None
     workers: int | None
+    executor: str
+    address: str | None
+    gpus_per_worker: float | None
     precision: str
     denoiser_backend: str
     classifier_backend: str
@@ -128,6 +139,8 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     if values["data_dir"] is not None:  # a configuration may be read from another directory
         values["data_dir"] = str(Path(values["data_dir"]).expanduser().absolute())
     values["device"] = _device(values["device"])
+    values["workers"] = _workers(values["workers"])
+    _check_scale(values)
     values["out"] = Path(values["out"] if "out" in given else default_directory(task, chosen))
     return Settings(**values)
 
@@ -148,7 +161,7 @@ def _settle_task(values: dict[str, Any], given: set[str]) -> str:
             )
     if task == "encode":
         values["stop"] = "fixed"
-        if values["mapper"] == "none" and values["decision"] != "auto" and values["head"] == "none":
+        if values["decision"] != "auto" and values["head"] == "none":
             raise InvalidInput(
                 f"--decision {values['decision']}", "there is no head that decides", "Add --head"
             )
@@ -230,8 +243,7 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
 def given_in(config: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     """What the user said, in a configuration or by flags, ready to be written to another configuration."""
     said = _configured("certify", config) | {k: v for k, v in flags.items() if v is not None}
-    here = {"out", "workers", "download"}  # of one machine and one command
-    found = {key: value for key, value in said.items() if key not in here}
+    found = {key: value for key, value in said.items() if key not in OF_ONE_COMMAND}
     if "data_dir" in found:
         found["data_dir"] = str(Path(found["data_dir"]).expanduser().absolute())
     return found
@@ -270,6 +282,30 @@ def _need_models(given: set[str], values: dict[str, Any]) -> None:
             "the embedded models know handwritten digits only",
             f"Add --{missing[0]} NAME" + (" (or --denoiser none)" if missing[0] == "denoiser" else ""),
         )
+
+
+def _workers(said: Any) -> int | None:
+    """How many workers were asked for; ``None`` for as many as there is room for."""
+    if said in (None, "auto"):
+        return None
+    try:
+        found = int(said)
+    except ValueError:
+        found = 0
+    if found < 1:
+        raise InvalidInput(f"--workers {said}", "at least one must work", "Write --workers auto, or a number")
+    return found
+
+
+def _check_scale(values: dict[str, Any]) -> None:
+    """Refuse options of a cluster without one."""
+    executors = ("local", "ray")
+    if values["executor"] not in executors:
+        raise UnknownName.among("executor", values["executor"], executors)
+    for name in ("address", "gpus_per_worker"):
+        if values["executor"] == "local" and values[name] is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidInput(f"{flag} {values[name]}", "it is for a cluster", "Add --executor ray")
 
 
 def _device(name: str) -> str:

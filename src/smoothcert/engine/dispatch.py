@@ -97,7 +97,7 @@ class Dispatch:
         return item
 
     def answered(self, number: int, worker: int, now: float, seconds: float) -> bool:
-        """Whether this is the first answer to a batch, the one that counts; evaluating it took ``seconds``."""
+        """Whether this answer to a batch is its first, the one that counts; making it took ``seconds``."""
         self._load[worker] -= 1
         self._evaluation += 0.1 * (seconds - self._evaluation)
         item = self._out.pop(number, None)

@@ -168,7 +168,14 @@ class Job:
             title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
             bar = display(title, len(self.rows), draws, tracker, spec.noise.sigma, quiet=quiet)
             with bar:
-                execute(self.executor, self, source, tracker, writer, lambda: bar.update(tracker))
+                execute(
+                    self.executor,
+                    self,
+                    source,
+                    tracker,
+                    writer,
+                    lambda: bar.update(tracker, self.executor.note()),
+                )
             return results(writer)
         finally:
             writer.close()

@@ -17,7 +17,7 @@ class Display(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def update(self, running: Tracker) -> None: ...
+    def update(self, running: Tracker, note: str = "") -> None: ...
 
 
 class Silent:
@@ -30,7 +30,7 @@ class Silent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def update(self, running: Tracker) -> None: ...
+    def update(self, running: Tracker, note: str = "") -> None: ...
 
 
 class Bar:
@@ -49,6 +49,7 @@ class Bar:
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[accuracy]}"),
+            TextColumn("[dim]{task.fields[note]}"),
             console=Console(stderr=True),
             refresh_per_second=5,
         )
@@ -59,6 +60,7 @@ class Bar:
             images=f"0/{images}",
             speed="",
             accuracy="",
+            note="",
         )
 
     def __enter__(self) -> Bar:
@@ -70,8 +72,8 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def update(self, running: Tracker) -> None:
-        """Move the bar to what is counted so far."""
+    def update(self, running: Tracker, note: str = "") -> None:
+        """Move the bar to what is counted so far; ``note`` is about the workers."""
         speed = (running.draws - self._before) / max(1e-9, time.monotonic() - self._started)
         at = (0.0, self._radius)
         accuracy = "certified " + ", ".join(f"{running.accuracy(r):.0%} at r={r:g}" for r in at)
@@ -81,6 +83,7 @@ class Bar:
             images=f"{len(running.outcomes)}/{self._images}",
             speed=f"{speed:,.0f} draws/s" if speed else "",
             accuracy=accuracy if running.outcomes else "",
+            note=note,
         )
 
     def _completed(self, running: Tracker) -> int:

@@ -137,7 +137,9 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         """The feature to serve: the mean of the unit features of n fresh draws, ``(k,)`` or ``(B, k)``.
 
         Its norm estimates m, so it is at most 1. Its own certificate is the *served* one: it is a Monte-Carlo
-        mean, not F itself. The draws come from a stream that no certificate uses.
+        mean, not F itself. The draws come from a stream that no certificate uses; they must be fresh, so
+        whoever serves to strangers gives every request a ``seed`` that nobody can guess: one who knows it can
+        look for an image at which those very draws are unlucky.
         """
         count = whole_number("n", n) or 1
         found = []
