@@ -39,6 +39,11 @@ def block_size(batch: int) -> int:
     return next(size for size in range(min(_LARGEST, batch), 0, -1) if batch % size == 0)
 
 
+def enough_under_way(batch: int, workers: int) -> int:
+    """How many images to have under way, so that every slot of every worker's next batch has a block."""
+    return 2 * (batch // block_size(batch)) * (workers + 2)
+
+
 class Blocks:
     """The waiting draws of a sequential run; opens images as slots run empty.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from smoothcert import datasets
 from smoothcert.certificates.encoding import Encoding
-from smoothcert.engine.blocks import Blocks, block_size
+from smoothcert.engine.blocks import Blocks, enough_under_way
 from smoothcert.engine.cluster import RayCluster
 from smoothcert.engine.evaluate import Evaluation, Images
 from smoothcert.engine.execute import Executor, Source, execute
@@ -194,8 +194,7 @@ class Job:
             return Planned(self.plan, tracker, merge(rows)), tracker
         batch = spec.execution.batch
         # Every image takes turns under 'anytime', so that all stand equally whenever somebody stops.
-        slots = batch // block_size(batch)
-        most = len(labels) if spec.rule.rule.kind == "anytime" else 2 * slots * (self.workers + 2)
+        most = len(labels) if spec.rule.rule.kind == "anytime" else enough_under_way(batch, self.workers)
         return Blocks(list(labels), tracker, stored, batch, most), tracker
 
 
