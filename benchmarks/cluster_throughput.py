@@ -21,12 +21,14 @@ import torch
 from pipelines import PIPELINES
 
 import smoothcert as sc
+from smoothcert.classifiers.pretrained import PretrainedClassifier
 from smoothcert.datasets import ArrayDataset
 from smoothcert.engine import RayCluster, prepare
 from smoothcert.engine.execute import Executor, Queue
 from smoothcert.engine.job import Job
 from smoothcert.engine.local import Threads
-from smoothcert.networks.resnet import CifarResNet
+from smoothcert.networks.preprocessing import Preprocessing
+from smoothcert.networks.resnet import ResNet
 from smoothcert.runlog import tally_digest
 from smoothcert.runlog.specification import RuleSpec
 from smoothcert.runlog.store import TallyRow
@@ -70,7 +72,10 @@ def parts(name: str) -> tuple[Any, Any, Any, int]:
         torch.manual_seed(0)
         pixels = np.random.default_rng(0).integers(0, 256, size=(4, 3, 32, 32)).astype(np.uint8)
         data = ArrayDataset(pixels, np.zeros(4, int), levels=255, name="random", classes=tuple("abcdefghij"))
-        return CifarResNet(56).eval().requires_grad_(False), sc.denoisers.load("cifar10"), data, 32
+        prepared = Preprocessing((0.5,) * 3, (0.25,) * 3)
+        network = ResNet(56).eval().requires_grad_(False)
+        classifier = PretrainedClassifier(network, prepared, kind="resnet56", class_count=10)
+        return classifier, sc.denoisers.load("cifar10"), data, 32
     pipeline = PIPELINES[name]()
     return pipeline.classifier, pipeline.denoiser, pipeline.data, pipeline.batch
 
