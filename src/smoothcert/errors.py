@@ -80,6 +80,10 @@ class SpecificationMismatch(RunFileError):
     """A run directory that holds another specification; the message shows the difference."""
 
 
+class ShardMismatch(RunFileError):
+    """Shards that do not make up one whole run: something is missing, unfinished, or there twice."""
+
+
 class RunLocked(RunFileError):
     """Another process is writing this run."""
 

@@ -53,6 +53,7 @@ class Blocks:
         stored: images with stored draws.
         batch: rows of a batch.
         most: how many images may be under way at a time.
+        positions: ascending, where the images to certify are among ``examples``; ``None`` for all of them.
 
     Attributes:
         under_way: images that have asked for draws and are not finished.
@@ -65,11 +66,13 @@ class Blocks:
         stored: Mapping[int, Standing],
         batch: int,
         most: int,
+        positions: Sequence[int] | None = None,
     ) -> None:
         self._examples, self._tracker, self._stored = examples, tracker, stored
         self._size = block_size(batch)
         self._slots: list[deque[Segment]] = [deque() for _ in range(batch // self._size)]
         self._positions = {example: position for position, example in enumerate(examples)}
+        self._held = range(len(examples)) if positions is None else positions
         self._next, self.under_way, self._most = 0, 0, most
 
     def batch(self, *, partly: bool) -> Batch | None:
@@ -84,7 +87,7 @@ class Blocks:
             if waiting:
                 segment = waiting.popleft()
                 row = slot * self._size + segment.first % self._size
-                filled = _place(parts, segment, row, filled)
+                filled = place(parts, segment, row, filled)
         return parts
 
     def finished(self, row: TallyRow) -> None:
@@ -99,8 +102,8 @@ class Blocks:
 
     def _open(self) -> bool:
         """Bring one more image under way; false where there is none, or enough are."""
-        while self._next < len(self._examples) and self.under_way < self._most:
-            example = self._examples[self._next]
+        while self._next < len(self._held) and self.under_way < self._most:
+            example = self._examples[self._held[self._next]]
             self._next += 1
             standing = self._stored.get(example)
             if standing is None:
@@ -125,8 +128,8 @@ class Blocks:
                 first = stop
 
 
-def _place(parts: Batch, segment: Segment, row: int, filled: int) -> int:
-    """Append a block at its row, joined to the one before where it continues it; returns the rows filled."""
+def place(parts: Batch, segment: Segment, row: int, filled: int) -> int:
+    """Append draws at their row, joined to the one before where it continues it; returns the rows filled."""
     if row > filled:
         parts.append(Part(Segment(segment.example, "check", _FILLER, row - filled), False))
     last = parts[-1] if parts else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from smoothcert.runlog import results
 from smoothcert.runlog.configuration import write_configuration
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
+from smoothcert.runlog.shard import WHOLE, Shard, as_shard
 from smoothcert.runlog.specification import ExecutionSpec, HeadSpec, RuleSpec, Specification
 from smoothcert.runlog.standing import standings
 from smoothcert.runlog.store import (
@@ -91,6 +93,7 @@ class Job:
     specification: Specification
     directory: Path
     executor: Executor
+    shard: Shard = WHOLE
 
     @property
     def workers(self) -> int:
@@ -100,8 +103,17 @@ class Job:
     @property
     def plan(self) -> Plan:
         """Its batches, where the numbers of draws are fixed; else what they can come to."""
-        spec = self.specification
-        return Plan([row.example for row in self.rows], spec.rule.stages, spec.execution.batch)
+        spec, examples = self.specification, [row.example for row in self.rows]
+        return Plan(examples, spec.rule.stages, spec.execution.batch, self._positions())
+
+    def held(self) -> list[ExampleRow]:
+        """The images to certify: all, unless it is a shard."""
+        positions = self._positions()
+        return self.rows if positions is None else [self.rows[position] for position in positions]
+
+    def _positions(self) -> Sequence[int] | None:
+        """Where the images to certify are among all; ``None`` for all."""
+        return None if self.shard.whole else self.shard.positions([row.example for row in self.rows])
 
     def images(self) -> Images:
         """Its images, prepared for the noise when asked for."""
@@ -128,7 +140,7 @@ class Job:
         if stored_specification(self.directory) is None:
             return self.plan.draws
         rows = [row for row, _ in open_run(self.directory).tallies()]
-        design, labels = self.specification.design(), {row.example: row.label for row in self.rows}
+        design, labels = self.specification.design(), {row.example: row.label for row in self.held()}
         found = standings(design, rows, labels)
         under = {example for example in labels if example not in found or found[example].course.need}
         return design.most * len(under) - sum(row.draws for row in rows if row.example in under)
@@ -160,13 +172,14 @@ class Job:
     def run(self, *, quiet: bool = False) -> Results:
         """Draw what is missing and return every certificate; ``Interrupted`` keeps what is finished."""
         spec = self.specification
-        writer = create_or_resume(self.directory, spec, self.rows, environment())
+        writer = create_or_resume(self.directory, spec, self.rows, environment(), self.shard)
         try:
             write_configuration(self.directory, spec, data_dir=getattr(self.data, "data_dir", None))
             source, tracker = self._source(writer)
             draws = self.plan.draws if spec.rule.fixed else None
             title = f"{spec.rule.task} sigma={spec.noise.sigma:g}"
-            bar = display(title, len(self.rows), draws, tracker, spec.noise.sigma, quiet=quiet)
+            title += "" if self.shard.whole else f" shard {self.shard}"
+            bar = display(title, len(self.held()), draws, tracker, spec.noise.sigma, quiet=quiet)
             with bar:
                 execute(
                     self.executor,
@@ -195,7 +208,7 @@ class Job:
         batch = spec.execution.batch
         # Every image takes turns under 'anytime', so that all stand equally whenever somebody stops.
         most = len(labels) if spec.rule.rule.kind == "anytime" else enough_under_way(batch, self.workers)
-        return Blocks(list(labels), tracker, stored, batch, most), tracker
+        return Blocks(list(labels), tracker, stored, batch, most, self._positions()), tracker
 
 
 def prepare(
@@ -210,12 +223,14 @@ def prepare(
     threads: int | None = None,
     workers: int | None = None,
     executor: Executor | RayCluster | str = "local",
+    shard: Shard | str | None = None,
 ) -> Job:
     """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one.
 
-    ``executor`` is ``"local"``, ``"ray"`` or a ``RayCluster`` that says more.
+    ``executor`` is ``"local"``, ``"ray"`` or a ``RayCluster`` that says more. The specification of a shard is
+    that of the whole run, its images included.
     """
-    directory = Path(directory)
+    directory, shard = Path(directory), as_shard(shard)
     data = datasets.load(data) if isinstance(data, str) else data
     if workers is not None and workers < 1:
         raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
@@ -224,6 +239,7 @@ def prepare(
     rows = example_rows(data)
     stored = stored_specification(directory)
     if batch is None and stored is None and is_accelerator(smoothed.network.device):
+        _check_batch_is_given(shard)
         noise = smoothed.noise_for(data.levels)
         batch = batch_for(smoothed, noise.prepare(data[0].image), noise, seed=seed)
     spec = specify(
@@ -231,8 +247,10 @@ def prepare(
     )
     if stored is not None and stored.identity() != spec.identity():
         raise another_run(directory, stored, spec)
+    if stored is not None:
+        open_run(directory).shard.check_asked(shard, directory)
     spec.design()  # a rule that can decide nothing is refused before the model is asked
-    job = Job(smoothed, data, rows, spec, directory, _executor(executor, workers, spec.execution))
+    job = Job(smoothed, data, rows, spec, directory, _executor(executor, workers, spec.execution), shard)
     with intra_op_threads(spec.execution.threads):
         job.check_model()
     if isinstance(smoothed, SmoothedEncoder):
@@ -251,6 +269,16 @@ def _executor(chosen: Executor | RayCluster | str, workers: int | None, executio
     if isinstance(chosen, RayCluster):
         return (dataclasses.replace(chosen, workers=workers) if workers else chosen).settled(execution)
     return chosen
+
+
+def _check_batch_is_given(shard: Shard) -> None:
+    """Shards that each measure a batch size of their own may end up with several, and never fit together."""
+    if not shard.whole:
+        raise InvalidInput(
+            f"shard {shard} on an accelerator without a batch size",
+            "each shard would find one of its own, and shards with different ones cannot be merged",
+            "Write the same batch for all, for example 256 (a dry run of the whole prints what fits)",
+        )
 
 
 def _check_dimension(smoothed: SmoothedEncoder, specification: Specification) -> None:

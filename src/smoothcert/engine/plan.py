@@ -2,15 +2,18 @@
 
 All draws of a run are laid end to end - image by image, stage by stage - and cut every ``batch`` draws, so
 that items of several images share a batch and only the very last batch is padded. A batch is therefore the
-same set of draws in the same places whenever it is evaluated: a resumed run repeats no rounding.
+same set of draws in the same places whenever it is evaluated: a resumed run repeats no rounding. A shard
+evaluates the batches of the whole run that hold draws of its images, with fillers in the place of the others.
 """
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from smoothcert.engine.blocks import Batch, Part
+from smoothcert.engine.blocks import Batch, place
 from smoothcert.engine.track import Tracker
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.reading import Progress
@@ -20,17 +23,24 @@ from smoothcert.smoothing.streams import Segment
 
 @dataclass(frozen=True)
 class Plan:
-    """The draws of a run.
+    """The draws of a run, or of a shard of it: the batches of the whole run that hold draws of its images.
 
     Attributes:
         examples: stream names of the images, in order.
         stages: (stage, draws) of every image, in order.
         batch: draws evaluated together.
+        positions: ascending, where the images to certify are among ``examples``; ``None`` for all of them.
     """
 
     examples: Sequence[int]
     stages: tuple[tuple[str, int], ...]
     batch: int
+    positions: Sequence[int] | None = None
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The positions of the images to certify."""
+        return range(len(self.examples)) if self.positions is None else self.positions
 
     @property
     def draws_each(self) -> int:
@@ -39,24 +49,35 @@ class Plan:
 
     @property
     def draws(self) -> int:
-        """Draws of the whole run."""
-        return self.draws_each * len(self.examples)
+        """Draws of the images to certify."""
+        return self.draws_each * len(self.held)
 
     @property
     def batches(self) -> int:
         """Number of batches of the whole run."""
-        return -(-self.draws // self.batch)
+        return -(-self._end // self.batch)
+
+    @property
+    def _end(self) -> int:
+        """Draws of all images, laid end to end."""
+        return self.draws_each * len(self.examples)
 
     def segments(self, number: int) -> tuple[Segment, ...]:
-        """The draws of batch ``number``, in the order of its rows."""
-        found: list[Segment] = []
-        start, end = number * self.batch, min((number + 1) * self.batch, self.draws)
-        while start < end:
-            position, within = divmod(start, self.draws_each)
-            segment = self._segment(self.examples[position], within, end - start)
-            found.append(segment)
-            start += segment.draws
-        return tuple(found)
+        """The draws of batch ``number``, in the order of its rows, of whatever images."""
+        return tuple(segment for _, _, segment in self._laid(number))
+
+    def wanted(self, number: int) -> list[tuple[int, Segment]]:
+        """Those of them that belong to images to certify, each with its first row."""
+        laid = self._laid(number)
+        return [(row, segment) for row, position, segment in laid if self._holds(position)]
+
+    def parts(self, number: int) -> Batch:
+        """The batch: each wanted draw at its row of the whole run, fillers where other draws would be."""
+        parts: Batch = []
+        filled = 0
+        for row, segment in self.wanted(number):
+            filled = place(parts, segment, row, filled)
+        return parts
 
     def missing(self, done: Mapping[int, Progress]) -> Iterator[int]:
         """Numbers of the batches whose draws are not stored yet, in order.
@@ -64,9 +85,8 @@ class Plan:
         Raises:
             RunFileError: a batch is stored in part, which no interrupted run can leave behind.
         """
-        start = self._finished_prefix(done)
-        for number in range(start * self.draws_each // self.batch, self.batches):
-            stored = [self._stored(done, segment) for segment in self.segments(number)]
+        for number in self._numbers(self._finished_prefix(done)):
+            stored = [self._stored(done, segment) for _, segment in self.wanted(number)]
             if all(stored):
                 continue
             if any(stored):
@@ -77,6 +97,33 @@ class Plan:
                 )
             yield number
 
+    def _laid(self, number: int) -> list[tuple[int, int, Segment]]:
+        """Row, position of the image, and draws, of everything in a batch of the whole run."""
+        found: list[tuple[int, int, Segment]] = []
+        first, end = number * self.batch, min((number + 1) * self.batch, self._end)
+        start = first
+        while start < end:
+            position, within = divmod(start, self.draws_each)
+            segment = self._segment(self.examples[position], within, end - start)
+            found.append((start - first, position, segment))
+            start += segment.draws
+        return found
+
+    def _numbers(self, finished: int) -> Iterator[int]:
+        """The batches that hold draws of the images to certify, less so many of them at the start."""
+        last = -1
+        for position in itertools.islice(self.held, finished, None):
+            first, end = position * self.draws_each, (position + 1) * self.draws_each
+            numbers = range(max(last + 1, first // self.batch), -(-end // self.batch))
+            yield from numbers
+            last = max(last, numbers.stop - 1)
+
+    def _holds(self, position: int) -> bool:
+        if self.positions is None:
+            return True
+        k = bisect.bisect_left(self.positions, position)
+        return k < len(self.positions) and self.positions[k] == position
+
     def _segment(self, example: int, within: int, most: int) -> Segment:
         for stage, draws in self.stages:
             if within < draws:
@@ -85,12 +132,13 @@ class Plan:
         raise AssertionError("a draw beyond the last stage")
 
     def _finished_prefix(self, done: Mapping[int, Progress]) -> int:
-        """How many images at the start of the plan are finished: their batches need no look."""
-        for position, example in enumerate(self.examples):
+        """How many of the images to certify are finished, at the start: their batches need no look."""
+        for count, position in enumerate(self.held):
+            example = self.examples[position]
             ranges = done[example].ranges if example in done else {}
             if any(ranges.get(stage) != [(0, draws)] for stage, draws in self.stages):
-                return position
-        return len(self.examples)
+                return count
+        return len(self.held)
 
     @staticmethod
     def _stored(done: Mapping[int, Progress], segment: Segment) -> bool:
@@ -107,7 +155,7 @@ class Planned:
     def batch(self, *, partly: bool) -> Batch | None:
         """The next batch, or ``None`` after the last."""
         number = next(self._numbers, None)
-        return None if number is None else [Part(s, True) for s in self._plan.segments(number)]
+        return None if number is None else self._plan.parts(number)
 
     def finished(self, row: TallyRow) -> None:
         """Keep the score."""

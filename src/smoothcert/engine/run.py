@@ -11,6 +11,7 @@ from smoothcert.engine.execute import Executor
 from smoothcert.engine.job import prepare
 from smoothcert.protocols import Dataset
 from smoothcert.runlog.results import Results
+from smoothcert.runlog.shard import Shard
 from smoothcert.runlog.specification import Decide, RuleSpec
 from smoothcert.smoothing.classifier import SmoothedClassifier
 from smoothcert.smoothing.encoder import SmoothedEncoder, head_spec
@@ -33,6 +34,7 @@ def certify(
     threads: int | None = None,
     workers: int | None = None,
     executor: Executor | RayCluster | str = "local",
+    shard: Shard | str | None = None,
     quiet: bool = True,
 ) -> Results:
     """For each image, with probability >= 1 - alpha, the answer is constant within its radius, or abstains.
@@ -59,6 +61,8 @@ def certify(
         workers: network calls at a time on a CPU, by default one a core; any number gives the same result.
         executor: ``"local"``, or ``"ray"`` (or a ``RayCluster``) for all GPUs of this machine or a cluster:
             the same result to the bit on the same kind of device (docs/scaling.md).
+        shard: ``"3/16"`` certifies a sixteenth of the images, into a directory of its own;
+            ``runlog.merge_shards`` joins the sixteen to the very run that one process would have written.
         quiet: no progress bar.
 
     Raises:
@@ -88,6 +92,7 @@ def certify(
         threads=threads,
         workers=workers,
         executor=executor,
+        shard=shard,
     )
     return job.run(quiet=quiet)
 
@@ -105,6 +110,7 @@ def predict(
     threads: int | None = None,
     workers: int | None = None,
     executor: Executor | RayCluster | str = "local",
+    shard: Shard | str | None = None,
     quiet: bool = True,
 ) -> Results:
     """For each image, with probability >= 1 - alpha: the answer is the smoothed classifier's, or it abstains.
@@ -123,6 +129,7 @@ def predict(
         threads=threads,
         workers=workers,
         executor=executor,
+        shard=shard,
     )
     return job.run(quiet=quiet)
 
@@ -143,6 +150,7 @@ def encode(
     threads: int | None = None,
     workers: int | None = None,
     executor: Executor | RayCluster | str = "local",
+    shard: Shard | str | None = None,
     quiet: bool = True,
 ) -> Results:
     """For each image, with probability >= 1 - alpha, its feature keeps the stated cosines under attack.
@@ -171,6 +179,7 @@ def encode(
         threads=threads,
         workers=workers,
         executor=executor,
+        shard=shard,
     )
     return job.run(quiet=quiet)
 

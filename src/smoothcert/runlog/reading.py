@@ -99,7 +99,7 @@ def results(
     reader = open_run(run) if not isinstance(run, RunReader) else run
     specification = reader.specification
     level = _readable_level(specification, alpha)
-    labels = {row.example: row.label for row in reader.examples()}
+    labels = {row.example: row.label for row in reader.held()}
     design = specification.design(level)
     _check_decision(design, decision)
     found = standings(design, reader.checked_tallies(), labels)
@@ -127,6 +127,7 @@ def results(
         label_aware=rule.label_aware,
         task=rule.task,
         decision=decision or rule.decision,
+        shard=None if reader.shard.whole else str(reader.shard),
     )
 
 

@@ -58,7 +58,7 @@ class Results:
         outcomes: one per image, in index order.
         sigma, alpha, n0, n: of the specification; ``None`` where an imported log does not say.
         alpha_post_hoc: true when ``alpha`` is not the one fixed before the first draw.
-        planned: how many images the specification names (``len(outcomes)`` when complete).
+        planned: how many images the run is to certify (``len(outcomes)`` when complete); of a shard its own.
         description: data set and model in a few words.
         truncated: true when the source breaks off in mid-line, so that images are missing.
         stop: the stopping rule; ``None`` where an imported log does not say.
@@ -67,6 +67,7 @@ class Results:
         task: ``certify``, ``predict`` or ``encode``.
         decision: how the answer of a head was certified; ``None`` where there is no head.
         label_aware: true when images were dropped as soon as their answer was seen to be wrong.
+        shard: ``"3/16"`` where the run file holds a part of the run's images; ``None`` where it holds all.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Results:
     label_aware: bool = False
     task: str = "certify"
     decision: str | None = None
+    shard: str | None = None
 
     @property
     def certifies_features(self) -> bool:
@@ -93,5 +95,5 @@ class Results:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned image is finished."""
+        """Whether every planned image is finished; of a shard, every image of its own."""
         return not self.truncated and self.planned in (None, len(self.outcomes))

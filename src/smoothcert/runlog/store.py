@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smoothcert.errors import RunFileError, SpecificationMismatch
+from smoothcert.errors import InvalidInput, RunFileError, SpecificationMismatch
 from smoothcert.runlog.lock import RunLock
+from smoothcert.runlog.shard import WHOLE, Shard
 from smoothcert.runlog.specification import Specification
 from smoothcert.tallies import Tally, tally_from_json
 
@@ -30,6 +31,7 @@ CREATE TABLE tallies (example INTEGER NOT NULL, stage TEXT NOT NULL, first INTEG
                       draws INTEGER NOT NULL, counts TEXT NOT NULL, seconds REAL NOT NULL,
                       digest TEXT NOT NULL, PRIMARY KEY (example, stage, first)) WITHOUT ROWID;
 """
+_INSERT = "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class RunReader:
         self.identity = stored.get("identity", "")
         self.environment: dict[str, Any] = json.loads(stored.get("environment", "{}"))
         self.design_facts: dict[str, Any] = json.loads(stored.get("design", "{}"))
+        self.shard = _stored_shard(directory, stored.get("shard"))
 
     def examples(self) -> list[ExampleRow]:
         """Every image the run is about, in index order."""
@@ -90,6 +93,11 @@ class RunReader:
         if not all(isinstance(row.example, int) and isinstance(row.label, int) for row in rows):
             raise _edited(self.directory, "an image's number or label is no integer")
         return rows
+
+    def held(self) -> list[ExampleRow]:
+        """The images that this run file is to certify: all of them, unless it is a shard."""
+        rows = self.examples()
+        return [rows[k] for k in self.shard.positions([row.example for row in rows])]
 
     def tallies(self) -> Iterator[tuple[TallyRow, str]]:
         """Every stored row with its digest, by example, stage and first draw."""
@@ -140,12 +148,9 @@ class RunWriter(RunReader):
 
     def append(self, rows: Sequence[TallyRow]) -> None:
         """Commit finished rows, all or none."""
-        values = [
-            (r.example, r.stage, r.first, r.draws, r.tally.to_json(), r.seconds, r.digest(self.identity))
-            for r in rows
-        ]
+        values = [_stored(row, self.identity) for row in rows]
         with sqlite_errors(self.directory), self._connection:
-            self._connection.executemany("INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            self._connection.executemany(_INSERT, values)
 
     def raise_draws(self, specification: Specification) -> None:
         """Note that a run whose draws are open-ended now goes further than before."""
@@ -191,11 +196,13 @@ def create_or_resume(
     specification: Specification,
     examples: Sequence[ExampleRow],
     environment: dict[str, Any],
+    shard: Shard = WHOLE,
 ) -> RunWriter:
     """Open a run directory for writing: a new run, or the continuation of the very same one.
 
     Raises:
-        SpecificationMismatch: the directory holds another run; the message lists every difference.
+        SpecificationMismatch: the directory holds another run, or another shard of it; the message lists
+            every difference.
         RunLocked: another process is writing it.
         RunFileError: it cannot be written, or holds something that is not a run.
     """
@@ -209,9 +216,10 @@ def create_or_resume(
     lock = RunLock(directory)
     try:
         if not (directory / DATABASE).exists():
-            _create(directory, specification, examples, environment)
+            create(directory, specification, examples, environment, shard)
         writer = RunWriter(directory, lock)
         _same_run(writer, specification)
+        writer.shard.check_asked(shard, directory)
         writer.raise_draws(specification)
     except BaseException:
         lock.release()
@@ -237,10 +245,18 @@ def another_run(directory: Path, stored: Specification, asked: Specification) ->
     )
 
 
-def _create(
-    directory: Path, specification: Specification, examples: Sequence[ExampleRow], environment: dict[str, Any]
+def create(
+    directory: Path,
+    specification: Specification,
+    examples: Sequence[ExampleRow],
+    environment: dict[str, Any],
+    shard: Shard = WHOLE,
+    rows: Iterable[TallyRow] = (),
 ) -> None:
-    """Write a complete new database beside its place, then move it there: it exists whole or not at all."""
+    """Write a complete new database beside its place, then move it there: it exists whole or not at all.
+
+    ``rows`` are taken one by one; whatever they raise leaves nothing behind.
+    """
     draft = directory / f"{DATABASE}.new"
     draft.unlink(missing_ok=True)
     with sqlite_errors(directory):
@@ -256,12 +272,32 @@ def _create(
                 }
                 if facts := specification.design().facts():
                     stored["design"] = json.dumps(facts, sort_keys=True)
+                if not shard.whole:
+                    stored["shard"] = str(shard)
                 connection.executemany("INSERT INTO spec VALUES (?, ?)", stored.items())
-                rows = [(row.example, row.label, row.name, row.sha256) for row in examples]
-                connection.executemany("INSERT INTO examples VALUES (?, ?, ?, ?)", rows)
+                images = ((row.example, row.label, row.name, row.sha256) for row in examples)
+                connection.executemany("INSERT INTO examples VALUES (?, ?, ?, ?)", images)
+                connection.executemany(_INSERT, (_stored(row, stored["identity"]) for row in rows))
+        except BaseException:
+            connection.close()
+            draft.unlink(missing_ok=True)
+            raise
         finally:
             connection.close()
         draft.replace(directory / DATABASE)
+
+
+def _stored(row: TallyRow, identity: str) -> tuple[Any, ...]:
+    """A row as the table holds it."""
+    counts, digest = row.tally.to_json(), row.digest(identity)
+    return (row.example, row.stage, row.first, row.draws, counts, row.seconds, digest)
+
+
+def _stored_shard(directory: Path, text: str | None) -> Shard:
+    try:
+        return WHOLE if text is None else Shard.parse(text)
+    except InvalidInput as error:
+        raise _edited(directory, str(error)) from error
 
 
 def _connect(path: Path, *, write: bool) -> sqlite3.Connection:

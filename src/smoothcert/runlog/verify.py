@@ -59,6 +59,7 @@ def claim(run: RunReader, found: Results) -> str:
     """What is proved, for whom it holds and for whom not, in one plain paragraph."""
     spec = run.specification
     per = f"with confidence {1 - (found.alpha or 0):.6g} for each image separately"
+    which = "" if run.shard.whole else f"shard {run.shard} of "
     threat = (
         "The threat is any change of the image that stays on its grid of "
         f"{spec.data.levels + 1} grey levels and has L2 norm at most the radius, on pixels scaled to [0, 1]"
@@ -67,10 +68,12 @@ def claim(run: RunReader, found: Results) -> str:
         "leaks through float addition, against which float noise gives no protection"
     )
     if not found.outcomes:
-        return f"Nothing is claimed yet: none of {found.planned} images of {describe(spec)} is finished."
+        return (
+            f"Nothing is claimed yet: none of {found.planned} images of {which}{describe(spec)} is finished."
+        )
     threat = "" if spec.rule.task == "predict" else f"{threat}. "
     parts = [
-        f"{len(found.outcomes)} of {found.planned} images of {describe(spec)}.",
+        f"{len(found.outcomes)} of {found.planned} images of {which}{describe(spec)}.",
         _statement(spec.rule.task, per, spec.noise.sigma),
         f"{threat}Gaussian noise sigma = {spec.noise.sigma:g}, {_draws_made(spec.rule)}, alpha = "
         f"{spec.rule.alpha:g}, all fixed before the first draw.",
@@ -96,6 +99,11 @@ def claim(run: RunReader, found: Results) -> str:
     if found.alpha_post_hoc:
         parts.append(
             f"POST HOC: these certificates were recomputed at alpha = {found.alpha:g} after the draws."
+        )
+    if which:
+        parts.append(
+            f"SHARD {run.shard}: only these images of the run's {spec.data.examples}; "
+            "'smoothcert merge' joins all shards to the whole run."
         )
     if not found.complete:
         parts.append(f"INCOMPLETE: {(found.planned or 0) - len(found.outcomes)} images are not finished.")
@@ -205,13 +213,14 @@ def _same(stored: Any, derived: Any) -> bool:
 
 def _draws(run: RunReader) -> tuple[bool, str]:
     """Every stored draw was asked for by the rule, each once; unknown stages or images fail."""
-    labels = {row.example: row.label for row in run.examples()}
+    labels = {row.example: row.label for row in run.held()}
     rows = [row for row, _ in run.tallies()]
     found = standings(run.specification.design(), rows, labels)
     stray = [e for e, standing in found.items() if e not in labels or standing.unasked]
     finished = sum(standing.course.need is None for standing in found.values())
     total = sum(row.draws for row in rows)
-    return not stray, f"{finished} of {len(labels)} images complete, {total:,} draws" + (
+    part = "" if run.shard.whole else f"shard {run.shard}: "
+    return not stray, f"{part}{finished} of {len(labels)} images complete, {total:,} draws" + (
         f", draws that the rule did not ask for in examples {stray[:5]}" if stray else ""
     )
 
