@@ -59,8 +59,8 @@ def draw_table(results: Iterable[Results]) -> TextTable:
     """One row a model, one column a sigma, in the layout of the DDS paper's tables 4 and 5."""
     found = [draw_accuracy(run) for run in results]
     sigmas = sorted({one.run.sigma or 0.0 for one in found})
-    names = list(dict.fromkeys(one.run.description for one in found))
-    cells = {(one.run.description, one.run.sigma or 0.0): one for one in found}
+    names = list(dict.fromkeys(_name(one.run) for one in found))
+    cells = {(_name(one.run), one.run.sigma or 0.0): one for one in found}
     rows = tuple((name, *(_cell(cells.get((name, sigma))) for sigma in sigmas)) for name in names)
     sizes = sorted({f"{one.images} images, {one.draws:,} draws each" for one in found})
     caption = (
@@ -68,6 +68,11 @@ def draw_table(results: Iterable[Results]) -> TextTable:
         f"standard error over images; {'; '.join(sizes)}."
     )
     return TextTable(("model", *(f"sigma = {sigma:g}" for sigma in sigmas)), rows, caption)
+
+
+def _name(run: Results) -> str:
+    """Data and model; of a shard, that it is one."""
+    return f"{run.description}, shard {run.shard}" if run.shard else run.description
 
 
 def _cell(one: DrawAccuracy | None) -> str:

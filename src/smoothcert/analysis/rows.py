@@ -61,6 +61,7 @@ def facts(run: Results) -> Line:
         "images": len(run.outcomes),
         "planned": run.planned,
         "complete": run.complete,
+        "shard": run.shard,
     }
 
 

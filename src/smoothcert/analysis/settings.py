@@ -16,7 +16,7 @@ Fact = tuple[str, Callable[[Results], str]]
 def setting(run: Results) -> Hashable:
     """Everything but sigma: data and model, which images with which labels, draws, alpha, completeness."""
     images = tuple((outcome.index, outcome.label) for outcome in run.outcomes)
-    draws = (run.n0, run.n, run.alpha, run.alpha_post_hoc, run.stop, run.label_aware, run.decision)
+    draws = (run.n0, run.n, run.alpha, run.alpha_post_hoc, run.stop, run.label_aware, run.decision, run.shard)
     return (run.description, images, draws, run.planned, run.truncated, certifies(run))
 
 
@@ -59,6 +59,7 @@ _OPTIONS = re.compile(r"\?[^ ]*?(?=, | |$)")  # of a model's name: resnet20:file
 _FACTS: tuple[Fact, ...] = (
     (MODEL, lambda run: run.description or _UNKNOWN),
     ("images", images),
+    ("shard", lambda run: run.shard or "none"),
     ("stop", lambda run: run.stop or "fixed"),
     ("n0", lambda run: number(run.n0)),
     ("n", draws),
@@ -93,6 +94,7 @@ def shared(runs: Sequence[Results]) -> str:
     equal = {name: read(runs[0]) for name, read in _FACTS if len({read(run) for run in runs}) == 1}
     said = [part for part in (equal.get(MODEL, _common(runs)),) if part not in ("", _UNKNOWN)]
     said += [f"{equal['images']} images"] if "images" in equal else []
+    said += [f"shard {equal['shard']}"] if equal.get("shard", "none") != "none" else []
     known = [name for name in _DRAWS if equal.get(name, _UNKNOWN) not in (_UNKNOWN, _USUAL.get(name))]
     said += [f"{name} = {equal[name]}".replace("= at most", "at most") for name in known]
     silent = [name for name in _DRAWS if equal.get(name) == _UNKNOWN]
@@ -132,6 +134,10 @@ def warnings(runs: Sequence[Results]) -> list[str]:
     if any(run.alpha_post_hoc for run in runs):
         found.append(
             "Post hoc: alpha was chosen after the draws, so these figures prove nothing at that level."
+        )
+    if any(run.shard for run in runs):
+        found.append(
+            "Shard: a part of the run's images alone; 'smoothcert merge' joins all shards to the whole run."
         )
     if any(run.label_aware for run in runs):
         found.append(

@@ -12,6 +12,7 @@ from smoothcert.cli import (
     export,
     grid,
     inspect,
+    merge,
     predict,
     status,
     table,
@@ -43,6 +44,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 app.command("certify")(certify.certify)
 app.command("predict")(predict.predict)
+app.command("merge")(merge.merge)
 app.command("tune")(tune.tune)
 app.command("table")(table.table)
 app.command("curve")(curve.curve)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from smoothcert.bounds.sequential.looks import MOST_DRAWS
-from smoothcert.cli import options
+from smoothcert.cli import options, shards
 from smoothcert.cli.settings import ENCODING, OF_ONE_COMMAND, VOTING, Settings, settle
 from smoothcert.cli.terminal import say, show
 
@@ -63,6 +63,7 @@ def certify(
     executor: options.Executor = None,
     address: options.Address = None,
     gpus_per_worker: options.GpusPerWorker = None,
+    shard: options.Shard = None,
     precision: options.Precision = None,
     denoiser_backend: options.DenoiserBackend = None,
     classifier_backend: options.ClassifierBackend = None,
@@ -135,6 +136,10 @@ def carry_out(
     from smoothcert.runlog.configuration import FILE, to_toml
 
     say(heading(data, jobs[0].specification), quiet=quiet)
+    if not settings.shard.whole:
+        report = shards.report
+        shards.check_beside(settings, jobs)
+        say(f"shard {settings.shard}: {len(jobs[0].held())} of these images", quiet=quiet)
     if dry_run:
         show_costs(jobs, as_json=as_json)
         return

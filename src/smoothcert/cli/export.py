@@ -53,6 +53,6 @@ def export(
                 "alpha_post_hoc": run.alpha_post_hoc,
                 "n0": run.n0,
                 "n": run.n,
-            }
+            } | ({"shard": run.shard} if run.shard else {})
             path.write_text(json.dumps(facts | {"images": lines}, indent=1), encoding="utf-8")
         say(f"wrote {path}")

@@ -127,6 +127,7 @@ def prepared_encodings(settings: Settings) -> tuple[Dataset, list[Job]]:
             threads=settings.threads,
             workers=settings.workers,
             executor=executor_of(settings),
+            shard=settings.shard,
         )
         for sigma in settings.sigma
     ]
@@ -195,7 +196,7 @@ class Conversions:
             shape=data.shape,
             batch=calls,
             calibration=typical,
-            cache=settings.out / CONVERTED,
+            cache=settings.shared / CONVERTED,
         )
 
 
@@ -237,6 +238,7 @@ def prepared_jobs(settings: Settings, rule: RuleSpec) -> tuple[Dataset, list[Job
             threads=settings.threads,
             workers=settings.workers,
             executor=executor_of(settings),
+            shard=settings.shard,
         )
         jobs.append(job)
     return data, jobs

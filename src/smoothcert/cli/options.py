@@ -190,6 +190,14 @@ GpusPerWorker = Annotated[
         "--gpus-per-worker", help="With --executor ray: 0.5 puts two workers on a GPU.", show_default="1"
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        help="Do a part of the images, such as 3/16, below --out; 'smoothcert merge' joins all parts.",
+        show_default="all images",
+    ),
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", show_default="auto")
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smoothcert.cli import options
+from smoothcert.cli import options, shards
 from smoothcert.cli.settings import settle
 from smoothcert.cli.terminal import say
 
@@ -44,6 +44,7 @@ def predict(
     executor: options.Executor = None,
     address: options.Address = None,
     gpus_per_worker: options.GpusPerWorker = None,
+    shard: options.Shard = None,
     precision: options.Precision = None,
     denoiser_backend: options.DenoiserBackend = None,
     classifier_backend: options.ClassifierBackend = None,
@@ -69,6 +70,8 @@ def predict(
 
     rule = RuleSpec.settle("predict", stop=settings.stop, alpha=settings.alpha, n=settings.n)
     loaded, jobs = prepared_jobs(settings, rule)
+    if not settings.shard.whole:
+        shards.check_beside(settings, jobs)
     found = [job.run(quiet=quiet or as_json) for job in jobs]
     _show(found, loaded.classes, quiet=quiet, as_json=as_json)
 
@@ -104,7 +107,5 @@ def _show(found: list[Any], classes: tuple[str, ...], *, quiet: bool, as_json: b
     for run in found:
         right = sum(o.correct for o in run.outcomes)
         abstained = sum(o.predicted is None for o in run.outcomes)
-        say(
-            f"sigma {run.sigma:g}: {right} of {len(run.outcomes)} correct, {abstained} abstentions",
-            quiet=quiet,
-        )
+        which = f"shard {run.shard}, sigma {run.sigma:g}" if run.shard else f"sigma {run.sigma:g}"
+        say(f"{which}: {right} of {len(run.outcomes)} correct, {abstained} abstentions", quiet=quiet)

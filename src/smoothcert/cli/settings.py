@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from smoothcert.errors import InvalidInput, UnknownName
+from smoothcert.runlog.shard import Shard, as_shard
 
 DEMO_DATA = "digits:test[::8]"
 DEMO_HEAD = "examples:digits:train"
 ENCODING = ("encoder", "mapper", "head", "decision", "served")  # options that --task encode alone has
 VOTING = ("classifier", "classifier_backend", "denoiser_backend", "stop", "bound", "label_aware", "futility")
 SCALE = ("executor", "address", "gpus_per_worker")  # where the work is done
-OF_ONE_COMMAND = ("out", "workers", "download", *SCALE)  # and of one machine: in no configuration written
+OF_ONE_COMMAND = ("out", "workers", "download", "shard", *SCALE)  # and of one machine: in no configuration written
 DEMO_DRAWS = {"table": 10_000, "radius": 10_000, "predict": 2_000}  # 1,000 where the number is fixed
 STOP = {"certify": "table", "predict": "predict"}  # the command line's own rules
 
@@ -47,6 +48,7 @@ _DEFAULTS: dict[str, Any] = {
     "executor": "local",
     "address": None,
     "gpus_per_worker": None,
+    "shard": None,
     "precision": "float32",
     "denoiser_backend": "torch",
     "classifier_backend": "torch",
@@ -57,7 +59,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(
         ("data", "classifier", "denoiser", "sampler", "noise", "bound", "stop", "precision", "device"), (str,)
     ),
-    **dict.fromkeys(("denoiser_backend", "classifier_backend"), (str,)),
+    **dict.fromkeys(("denoiser_backend", "classifier_backend", "shard"), (str,)),
     **dict.fromkeys(("task", "encoder", "mapper", "head", "decision"), (str,)),
     **dict.fromkeys(("n0", "n", "seed", "batch", "threads", "served"), (int,)),
     **dict.fromkeys(("executor", "address"), (str,)),
@@ -103,11 +105,17 @@ class Settings:
     executor: str
     address: str | None
     gpus_per_worker: float | None
+    shard: Shard
     precision: str
     denoiser_backend: str
     classifier_backend: str
     device: str
     out: Path
+
+    @property
+    def shared(self) -> Path:
+        """What ``--out`` says: the directory of all shards, or of the whole run."""
+        return self.out if self.shard.whole else self.out.parent
 
 
 def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
@@ -142,6 +150,8 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     values["workers"] = _workers(values["workers"])
     _check_scale(values)
     values["out"] = Path(values["out"] if "out" in given else default_directory(task, chosen))
+    values["shard"] = shard = as_shard(values["shard"])
+    values["out"] /= "" if shard.whole else shard.directory
     return Settings(**values)
 
 

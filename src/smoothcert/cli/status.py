@@ -30,11 +30,16 @@ def status(
             else f", {run['seconds_left']:.0f} s of work for one worker left"
         )
         print(
-            f"{run['run']}: {state}; {run['images']} of {run['planned_images']} images, {run['draws']:,} of "
+            f"{run['run']}: {_shard(run)}{state}; "
+            f"{run['images']} of {run['planned_images']} images, {run['draws']:,} of "
             f"{'at most ' if run['at_most'] else ''}{run['planned_draws']:,} draws, "
             f"{run['draws_per_second']:,.0f} draws/s a worker{left}; "
             f"correct and certified so far {_share(run)}; tallies {run['tallies'][:16]}"
         )
+
+
+def _shard(run: dict[str, Any]) -> str:
+    return f"shard {run['shard']}, " if run["shard"] else ""
 
 
 def _share(run: dict[str, Any]) -> str:
@@ -48,9 +53,9 @@ def _state(directory: Any) -> dict[str, Any]:
     run = open_run(directory)
     rows = [row for row, _ in run.tallies()]
     draws, seconds = sum(row.draws for row in rows), sum(row.seconds for row in rows)
-    rule, planned = run.specification.rule, run.specification.data.examples
+    rule, found = run.specification.rule, results(run)
+    planned = found.planned or 0
     total = planned * sum(count for _, count in rule.stages)
-    found = results(run)
     speed, images = draws / seconds if seconds else 0.0, len(found.outcomes)
     counted = rule.fixed or rule.rule.kind == "anytime"  # the draws that will be made are known
     done = draws == total if counted else images == planned
@@ -58,6 +63,7 @@ def _state(directory: Any) -> dict[str, Any]:
     left = total - draws if counted else each * (planned - images)
     return {
         "run": str(directory),
+        "shard": found.shard,
         "images": images,
         "planned_images": planned,
         "draws": draws,

@@ -22,7 +22,7 @@ from smoothcert.runlog.lock import is_locked
 from smoothcert.runlog.shard import Shard, holder
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.standing import standings
-from smoothcert.runlog.store import ExampleRow, TallyRow, create, open_run
+from smoothcert.runlog.store import ExampleRow, TallyRow, create, open_run, sqlite_errors
 
 _SHOWN = 5  # images or shards named in a message
 
@@ -39,13 +39,22 @@ class Part:
     @classmethod
     def of(cls, directory: Path) -> Part:
         """Read the head of a run file; ``RunLocked`` while somebody is writing it."""
-        if is_locked(directory):
-            raise RunLocked(
-                f"the run directory {directory}", "is being written by another process", "Wait for it"
-            )
-        run = open_run(directory)
-        run.close()
-        return cls(directory, run.specification, run.shard, run.environment)
+        with closing(open_run(directory)) as run:
+            found = cls(run.directory, run.specification, run.shard, run.environment)
+        if is_locked(found.directory):
+            why = "is being written by another process"
+            raise RunLocked(f"the run directory {directory}", why, "Merge when that has ended")
+        return found
+
+    def images(self) -> list[ExampleRow]:
+        """All images of its run, in index order."""
+        with closing(open_run(self.directory)) as run:
+            return run.examples()
+
+    @property
+    def level(self) -> str:
+        """The name of the directory of its noise level, as ``certify`` gives it."""
+        return f"sigma-{self.specification.noise.sigma:g}"
 
     def __str__(self) -> str:
         return f"{self.directory} ({'the whole run' if self.shard.whole else f'shard {self.shard}'})"
@@ -81,9 +90,8 @@ def distinct(directories: Sequence[str | Path]) -> list[Path]:
 def by_sigma(directories: Sequence[Path], out: Path) -> dict[Path, list[Part]]:
     """The run to write for each noise level, ``out/sigma-0.25``, and its shards; errors as for the merge."""
     found = [Part.of(directory) for directory in distinct(directories)]
-    found.sort(key=lambda part: (part.specification.noise.sigma, part.shard.number))
-    groups = itertools.groupby(found, key=lambda part: part.specification.noise.sigma)
-    return {out / f"sigma-{sigma:g}": fitting(list(parts)) for sigma, parts in groups}
+    groups = itertools.groupby(sorted(found, key=attrgetter("level")), key=attrgetter("level"))
+    return {out / level: fitting(list(parts)) for level, parts in groups}
 
 
 def fitting(parts: Sequence[Part]) -> list[Part]:
@@ -109,7 +117,8 @@ def write_all(runs: Mapping[Path, Sequence[Part]]) -> list[Path]:
         if out.exists():
             why = "exists already, and a merge writes a new run"
             raise RunFileError(str(out), why, "Choose another directory, or move that one away")
-    with _scratch(next(iter(runs))) as scratch:
+    first = next(iter(runs))
+    with sqlite_errors(first), _scratch(first) as scratch:
         drafts = {out: scratch / str(number) for number, out in enumerate(runs)}
         for out, parts in runs.items():
             _write(parts, drafts[out])
@@ -139,8 +148,7 @@ def _none_missing(found: Sequence[Part]) -> None:
     missing = [number for number in range(1, count + 1) if number not in there]
     if not missing:
         return
-    images = open_run(found[0].directory).examples()
-    lost = [row for rank, row in enumerate(images) if holder(rank, count) not in there]
+    lost = [row for rank, row in enumerate(found[0].images()) if holder(rank, count) not in there]
     raise ShardMismatch(
         f"{len(found)} of {count} shards at sigma {found[0].specification.noise.sigma:g}",
         f"{_listed('shard', [f'{number}/{count}' for number in missing])} missing, with {_named(lost)}",
@@ -153,10 +161,7 @@ def _none_missing(found: Sequence[Part]) -> None:
 def _scratch(out: Path) -> Iterator[Path]:
     """A directory on the disk of ``out`` that is gone afterwards; its parents need not exist yet."""
     place = next(parent for parent in out.absolute().parents if parent.is_dir())
-    try:
-        made = Path(tempfile.mkdtemp(prefix=".smoothcert-merge-", dir=place))
-    except OSError as error:
-        raise RunFileError(str(out), f"cannot be written ({error})", "Choose another directory") from error
+    made = Path(tempfile.mkdtemp(prefix=".smoothcert-merge-", dir=place))
     try:
         yield made
     finally:
@@ -166,7 +171,7 @@ def _scratch(out: Path) -> Iterator[Path]:
 def _write(parts: Sequence[Part], draft: Path) -> None:
     """The whole run, in a directory of its own, of parts that fit together."""
     furthest = max(parts, key=lambda part: part.specification.rule.n)  # only of 'anytime' they can differ
-    specification, images = furthest.specification, open_run(furthest.directory).examples()
+    specification, images = furthest.specification, furthest.images()
     draft.mkdir()
     create(draft, specification, images, _environment(parts), rows=_rows(parts, specification, images))
     write_configuration(draft, specification, data_dir=_data_dir(furthest.directory))
