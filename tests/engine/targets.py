@@ -32,12 +32,13 @@ def model() -> torch.nn.Sequential:
     )
 
 
-def run(directory: Path, *, rule: str = "fixed", commit_seconds: float = 0.01) -> None:
+def run(directory: Path, *, rule: str = "fixed", commit_seconds: float = 0.01, **options: object) -> None:
     """The run that is killed: about half a second of work on one thread."""
     execute.COMMIT_SECONDS = commit_seconds
+    given: dict[str, object] = {"batch": 32, "workers": 2} | RULES[rule] | options
     if rule == "encode":
         encoder = sc.SmoothedEncoder(model()[:3], sigma=0.5)
-        sc.encode(encoder, images(), directory, batch=32, workers=2, **RULES[rule])  # type: ignore[arg-type]
+        sc.encode(encoder, images(), directory, **given)  # type: ignore[arg-type]
         return
     smoothed = sc.SmoothedClassifier(model(), sigma=0.5)
-    sc.certify(smoothed, images(), directory, batch=32, workers=2, **RULES[rule])  # type: ignore[arg-type]
+    sc.certify(smoothed, images(), directory, **given)  # type: ignore[arg-type]

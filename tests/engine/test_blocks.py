@@ -53,14 +53,22 @@ def places(batch: Batch) -> dict[Draw, int]:
 
 
 def play(
-    stop: str, n: int, batch: int, *, stored: list[TallyRow], order: random.Random, ahead: int, most: int = 64
+    stop: str,
+    n: int,
+    batch: int,
+    *,
+    stored: list[TallyRow],
+    order: random.Random,
+    ahead: int,
+    most: int = 64,
+    positions: list[int] | None = None,
 ) -> tuple[dict[Draw, int], list[TallyRow], Tracker]:
     """Run to the end with ``ahead`` batches under way, finished in a random order."""
     design = designed(stop, n)
     labels = dict.fromkeys(NAMES, 0)
     before = standings(design, stored, labels)
     tracker = Tracker(design, labels, before)
-    blocks = Blocks(NAMES, tracker, before, batch, most)
+    blocks = Blocks(NAMES, tracker, before, batch, most, positions)
     seen: dict[Draw, int] = {}
     rows: list[TallyRow] = []
     waiting: list[Batch] = []

@@ -105,7 +105,8 @@ def fitting(parts: Sequence[Part]) -> list[Part]:
         _same_run(first, other)
     for part, after in itertools.pairwise(found):
         if part.shard == after.shard:
-            why = f"hold the same shard, {part.shard}, so its draws would be counted twice"
+            same = "are both the whole run" if part.shard.whole else f"hold the same shard, {part.shard}"
+            why = f"{same}, so its draws would be counted twice"
             raise ShardMismatch(f"{part.directory} and {after.directory}", why, "Name one of them")
     _none_missing(found)
     return found
@@ -190,9 +191,9 @@ def _rows(
                 if example not in left:
                     raise _stray(part, f"draws of image {example}, which belongs to another shard")
                 standing = standings(design, found, {example: left[example].label})[example]
-                if standing.unasked:
-                    raise _stray(part, f"draws of image {example} that the rule did not ask for")
                 if standing.course.need is None:
+                    if standing.unasked:
+                        raise _stray(part, f"draws of image {example} that the rule did not ask for")
                     del left[example]
                 yield from found
         if left:
