@@ -307,6 +307,22 @@ BUGS = (
     Bug("encode: a head for other features", "certificates/encoding.py", "self.prototypes.shape[1] != dimension", "self.prototypes.shape[1] < 0", "tests/engine/test_encode.py -k head"),
     Bug("encode: the served draws are those of the certificate", "smoothing/encoder.py", 'self._pieces(prepared, name, "prediction", 0, count', 'self._pieces(prepared, name, "estimation", 0, count', "tests/smoothing/test_encoder.py -k never_share"),
     Bug("encode: a decision nobody counted is read", "runlog/reading.py", "if decision is not None and decision not in known:", "if False:", "tests/engine/test_encode.py -k decision"),
+    Bug("shard: every sixteenth image, all beginning at one slot", "runlog/shard.py", "rank = start + (self.number - 1 - number) % self.count", "rank = start + self.number - 1", "tests/engine/test_shards.py -k full"),
+    Bug("shard: the last image belongs to several", "runlog/shard.py", "            if rank < total:\n                yield rank\n", "            yield min(rank, total - 1)\n", "tests/runlog/test_shard.py"),
+    Bug("shard: images in the order of the data, which no file knows", "runlog/shard.py", "order = sorted(range(len(examples)), key=examples.__getitem__)", "order = range(len(examples))", "tests/runlog/test_shard.py"),
+    Bug("shard: planned draws move up to the rows that are free", "engine/plan.py", "filled = place(parts, segment, row, filled)", "filled = place(parts, segment, filled, filled)", "tests/engine/test_shards.py -k planned"),
+    Bug("shard: other images' draws count too", "engine/plan.py", "if self._holds(position)]", "]", "tests/engine/test_shards.py -k planned"),
+    Bug("shard: slots by the position among its own images", "engine/blocks.py", "{example: position for position, example in enumerate(examples)}", "{examples[k]: n for n, k in enumerate(range(len(examples)) if positions is None else positions)}", "tests/engine/test_shards.py -k under_a_rule"),
+    Bug("shard: another one is continued", "runlog/shard.py", "if self == asked:", "if asked:", "tests/runlog/test_shard.py tests/engine/test_shards.py -k 'continued or resumes'"),
+    Bug("shard: draws of other images verify", "runlog/verify.py", "labels = {row.example: row.label for row in run.held()}", "labels = {row.example: row.label for row in run.examples()}", "tests/runlog/test_merging.py -k another_shard"),
+    Bug("shard: a table does not say that it is one", "analysis/settings.py", '("shard", lambda run: run.shard or "none")', '("shard", lambda run: "none")', "tests/cli/test_merge.py -k says_what"),
+    Bug("merge: runs of different specifications", "runlog/merging.py", "if first.specification.identity() != other.specification.identity():", "if False:", "tests/runlog/test_merging.py -k specifications"),
+    Bug("merge: row hashes not looked at", "runlog/merging.py", "run.checked_rows()", "(row for row, _ in run.tallies())", "tests/runlog/test_merging.py -k edited"),
+    Bug("merge: a shard that is there twice", "runlog/merging.py", "if part.shard == after.shard:", "if False:", "tests/runlog/test_merging.py -k twice"),
+    Bug("merge: a missing shard", "runlog/merging.py", "if not missing:", "if missing or not missing:", "tests/runlog/test_merging.py -k missing"),
+    Bug("merge: images that are not finished", "runlog/merging.py", "    if unfinished:\n", "    if False:\n", "tests/runlog/test_merging.py -k finished"),
+    Bug("merge: all rows in memory", "runlog/merging.py", "rows=_rows(parts, specification, images))", "rows=list(_rows(parts, specification, images)))", "tests/runlog/test_merging.py -k memory"),
+    Bug("merge: an existing run is replaced", "runlog/merging.py", "        if out.exists():\n", "        if False:\n", "tests/runlog/test_merging.py -k overwritten"),
 )  # fmt: skip
 
 

@@ -306,6 +306,18 @@ def test_predict_has_shards_too(tmp_path: Path) -> None:
     check_whole(merge_shards(parts, tmp_path / "merged"), run("whole"))
 
 
+def test_on_an_accelerator_shards_must_be_given_their_batch_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the size is found by trying, two shards could find two, which would be noticed by the merge."""
+    monkeypatch.setattr("smoothcert.engine.job.is_accelerator", lambda device: True)
+    with pytest.raises(InvalidInput, match="shard 1/2 on an accelerator without a batch size"):
+        targets.run(tmp_path / "run", shard="1/2", batch=None)
+    assert not (tmp_path / "run").exists()
+    for batch in (32, None):  # the second time it is known
+        targets.run(tmp_path / "run", shard="1/2", batch=batch)
+
+
 def test_a_wrong_shard_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     for text in ("0/2", "3/2", "half"):
         with pytest.raises(InvalidInput, match=f"shard .?{text}"):

@@ -167,12 +167,13 @@ EDITS = {
 @pytest.mark.parametrize("how", EDITS)
 def test_an_edited_shard_is_refused(tmp_path: Path, how: str) -> None:
     parts = cut(tmp_path, 3)
-    with sqlite3.connect(parts[1] / "run.db") as connection:
+    edited = parts[0 if how == "a label" else 1]  # images are taken from the first
+    with sqlite3.connect(edited / "run.db") as connection:
         assert connection.execute(EDITS[how]).rowcount
     connection.close()
     error = SpecificationMismatch if how == "sigma" else RunFileError
     text = refused(parts, tmp_path / "merged", error, "different" if how == "sigma" else "edited or damaged")
-    assert str(parts[1]) in text
+    assert str(edited) in text
 
 
 def test_draws_of_an_image_of_another_shard_are_refused(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ def test_every_image_belongs_to_exactly_one_shard(
     held = [list(Shard(number, count).positions(examples)) for number in range(1, count + 1)]
     assert sorted(position for one in held for position in one) == list(range(len(examples)))
     assert all(one == sorted(one) for one in held)
+    for number in range(1, count + 1):
+        ranks = [rank for rank in range(len(examples)) if Shard(number, count).holds(rank)]
+        assert list(Shard(number, count).ranks(len(examples))) == ranks
     sizes = [len(one) for one in held]
     assert max(sizes) - min(sizes) <= 1
     shuffled = chance.sample(examples, len(examples))

@@ -47,9 +47,9 @@ class Part:
         return found
 
     def images(self) -> list[ExampleRow]:
-        """All images of its run, in index order."""
+        """All images of its run, in index order, which are the same for all of its shards."""
         with closing(open_run(self.directory)) as run:
-            return run.examples()
+            return run.checked_examples()
 
     @property
     def level(self) -> str:
@@ -184,9 +184,10 @@ def _rows(
     """Every row of every part, image by image; at the end an error that names the images not finished."""
     design, unfinished = specification.design(), []
     for part in parts:
-        left = {row.example: row for rank, row in enumerate(images) if part.shard.holds(rank)}
+        mine = (images[rank] for rank in part.shard.ranks(len(images)))
+        left = {row.example: row for row in mine}
         with closing(open_run(part.directory)) as run:
-            for example, rows in itertools.groupby(run.checked_tallies(), key=attrgetter("example")):
+            for example, rows in itertools.groupby(run.checked_rows(), key=attrgetter("example")):
                 found = list(rows)
                 if example not in left:
                     raise _stray(part, f"draws of image {example}, which belongs to another shard")

@@ -8,7 +8,7 @@ of one are the rows that the whole run would have.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,12 +72,19 @@ class Shard:
         """Whether the image of that rank, counted from 0 in the order of the indices, belongs to it."""
         return holder(rank, self.count) == self.number
 
+    def ranks(self, total: int) -> Iterator[int]:
+        """The ranks it holds of so many images, ascending."""
+        for number, start in enumerate(range(0, total, self.count)):
+            rank = start + (self.number - 1 - number) % self.count
+            if rank < total:
+                yield rank
+
     def positions(self, examples: Sequence[int]) -> Sequence[int]:
         """The positions, ascending, of its images among all images of the run, given by their indices."""
         if self.whole:
             return range(len(examples))
         order = sorted(range(len(examples)), key=examples.__getitem__)
-        return sorted(position for rank, position in enumerate(order) if self.holds(rank))
+        return sorted(order[rank] for rank in self.ranks(len(order)))
 
     def check_asked(self, asked: Shard, directory: Path) -> None:
         """Refuse to go on with another part of the run than this one, which a directory holds.

@@ -117,11 +117,21 @@ class RunReader:
                 yield row, digest
 
     def checked_tallies(self) -> Iterator[TallyRow]:
-        """Every stored row, after comparing its hash; ``RunFileError`` for an edited or foreign one."""
+        """Every stored row, after comparing all hashes; ``RunFileError`` for an edited or foreign one."""
+        self.checked_examples()
+        yield from self.checked_rows()
+
+    def checked_examples(self) -> list[ExampleRow]:
+        """Every image the run is about; ``RunFileError`` where they are not those of the specification."""
+        rows = self.examples()
+        if data_hash(rows) != self.specification.data.sha256:
+            raise _edited(self.directory, "the list of images does not match its hash")
+        return rows
+
+    def checked_rows(self) -> Iterator[TallyRow]:
+        """As ``checked_tallies``, for those who know the images from elsewhere and read many files."""
         if self.specification.identity() != self.identity:
             raise _edited(self.directory, "the specification does not match its hash")
-        if data_hash(self.examples()) != self.specification.data.sha256:
-            raise _edited(self.directory, "the list of images does not match its hash")
         for row, digest in self.tallies():
             if digest != row.digest(self.identity) or row.tally.total != row.draws:
                 raise _edited(self.directory, f"a row of example {row.example} does not match its hash")
