@@ -15,7 +15,7 @@ DEMO_HEAD = "examples:digits:train"
 ENCODING = ("encoder", "mapper", "head", "decision", "served")  # options that --task encode alone has
 VOTING = ("classifier", "classifier_backend", "denoiser_backend", "stop", "bound", "label_aware", "futility")
 SCALE = ("executor", "address", "gpus_per_worker")  # where the work is done
-OF_ONE_COMMAND = ("out", "workers", "download", "shard", *SCALE)  # and of one machine: in no configuration written
+OF_ONE_COMMAND = ("out", "workers", "download", "shard", *SCALE)  # in no configuration that is written
 DEMO_DRAWS = {"table": 10_000, "radius": 10_000, "predict": 2_000}  # 1,000 where the number is fixed
 STOP = {"certify": "table", "predict": "predict"}  # the command line's own rules
 
