@@ -8,6 +8,8 @@ from typing import Any
 
 from smoothcert.cli.settings import Settings
 from smoothcert.cli.terminal import say
+from smoothcert.errors import SpecificationMismatch
+from smoothcert.runlog.store import DATABASE, stored_specification
 
 
 def check_beside(settings: Settings, jobs: list[Any]) -> None:
@@ -16,9 +18,6 @@ def check_beside(settings: Settings, jobs: list[Any]) -> None:
     Raises:
         SpecificationMismatch: another machine, library or option made its specification another one.
     """
-    from smoothcert.errors import SpecificationMismatch
-    from smoothcert.runlog.store import stored_specification
-
     for job in jobs:
         other = _beside(settings, job.directory)
         stored = stored_specification(other) if other else None
@@ -52,16 +51,15 @@ def report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool) 
     for line in lines:
         counts = f"{line['images']} of {line['planned_images']} images"
         say(f"shard {shard}, sigma {line['sigma']:g}: {counts} finished, in {line['run']}", quiet=quiet)
-    merging = f"smoothcert merge {settings.shared}/shard-*-of-{shard.directory.rpartition('-')[2]}"
+    merging = f"smoothcert merge {settings.shared}/{shard.pattern}"
     say(f"\nWhat next, when all {shard.count} shards are finished:", quiet=quiet)
     say(f"  # the whole run, its table and pictures\n  {merging} --out {settings.shared}-whole", quiet=quiet)
 
 
 def _beside(settings: Settings, directory: Path) -> Path | None:
     """The run of another shard of the same cut at the same noise level, if one has begun."""
-    count = settings.shard.directory.rpartition("-")[2]
-    for shard in sorted(settings.shared.glob(f"shard-*-of-{count}")):
+    for shard in sorted(settings.shared.glob(settings.shard.pattern)):
         other = shard / directory.name
-        if shard != settings.out and (other / "run.db").is_file():
+        if shard != settings.out and (other / DATABASE).is_file():
             return other
     return None

@@ -62,8 +62,16 @@ class Shard:
     @property
     def directory(self) -> str:
         """The name of its directory: ``shard-03-of-16``."""
-        width = max(2, len(str(self.count)))
-        return f"shard-{self.number:0{width}}-of-{self.count:0{width}}"
+        return self.pattern.replace("*", f"{self.number:0{self._width}}")
+
+    @property
+    def pattern(self) -> str:
+        """A glob pattern of the directories of all shards of its cut: ``shard-*-of-16``."""
+        return f"shard-*-of-{self.count:0{self._width}}"
+
+    @property
+    def _width(self) -> int:
+        return max(2, len(str(self.count)))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
