@@ -34,6 +34,7 @@ COURSES = "tests/certificates"
 BACKENDS, CALIBRATION = "tests/backends", "tests/smoothing/test_calibration.py"
 ENCODERS, VLM = "tests/encoders", "tests/smoothing/test_vlm.py"
 BOOSTER, MAPPER = "tests/training/test_booster.py", "tests/encoders/test_mapper.py"
+CONTINUE = "tests/engine/test_continue.py"
 BUGS = (
     Bug("selection draws used again for estimation", "smoothing/streams.py", "STAGES[segment.stage]]", "1]", f"{COVERAGE} -k fair_coin"),
     Bug("all images share one stream", "smoothing/streams.py", "segment.example, STAGES", "0, STAGES", f"{COVERAGE} -k identical_images"),
@@ -323,6 +324,20 @@ BUGS = (
     Bug("merge: images that are not finished", "runlog/merging.py", "    if unfinished:\n", "    if False:\n", "tests/runlog/test_merging.py -k finished"),
     Bug("merge: all rows in memory", "runlog/merging.py", "rows=_rows(parts, specification, images))", "rows=list(_rows(parts, specification, images)))", "tests/runlog/test_merging.py -k memory"),
     Bug("merge: an existing run is replaced", "runlog/merging.py", "        if out.exists():\n", "        if False:\n", "tests/runlog/test_merging.py -k overwritten"),
+    Bug("continue: a note is stored before its draws", "engine/execute.py", "writer.append(self._pending.joined(), notes)", "writer.append([], notes)\n        writer.append(self._pending.joined())", f"{CONTINUE} -k before_its_draws"),
+    Bug("continue: notes outlive an append that failed", "runlog/store.py", "with sqlite_errors(self.directory), self._connection:\n            self._connection.executemany(\"INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?)\", values)\n            self._note(finished)", "with sqlite_errors(self.directory), self._connection:\n            self._note(finished)\n            self._connection.commit()\n            self._connection.executemany(\"INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?)\", values)", "tests/runlog/test_store.py -k all_or_nothing"),
+    Bug("continue: a note of rows that were not counted", "engine/execute.py", "notes = () if self._specification.rule.open_ended else self._finished", "notes = () if self._specification.rule.open_ended else self._finished + self._tracker.newly_finished()", f"{CONTINUE} -k cannot_be_counted"),
+    Bug("continue: results believe the notes", "runlog/reading.py", "if verdict is not None and example in labels:", "if example in labels and (verdict or example in (reader.finished() or ())):", f"{CONTINUE} -k forged_note"),
+    Bug("continue: results read rows unchecked", "runlog/reading.py", "replayed(design, reader.checked_tallies(), labels)", "replayed(design, (row for row, _ in reader.tallies()), labels)", f"{CONTINUE} -k left_alone"),
+    Bug("continue: verify passes over forged notes", "runlog/verify.py", "unproved = set(run.finished() or ())", "unproved = set[int]()", f"{CONTINUE} -k forged_note"),
+    Bug("continue: a forged note loses an image silently", "engine/job.py", "            check_notes(writer, found)\n", "", f"{CONTINUE} -k forged_note"),
+    Bug("continue: an image is not compared when it is used", "engine/evaluate.py", "if self.rows and not same_image(", "if False and not same_image(", f"{CONTINUE} -k changed_image"),
+    Bug("continue: no image is compared before", "engine/specify.py", "same = all(", "same = True or all(", f"{CONTINUE} -k wrong_data_set"),
+    Bug("continue: any order is taken for ascending", "engine/specify.py", "if not run.ordered or len(data)", "if len(data)", f"{CONTINUE} -k out_of_order"),
+    Bug("continue: open-ended images are noted", "engine/execute.py", "() if self._specification.rule.open_ended else self._finished", "self._finished", f"{CONTINUE} -k exactly"),
+    Bug("continue: an image after a finished one is not read", "runlog/finished.py", "start = ranked.find(0, last + 1)", "start = ranked.find(0, last + 3)", "tests/runlog/test_roster.py -k stretches"),
+    Bug("continue: the first batch of an unfinished image is left out", "engine/plan.py", "number = max(number, begun * self.draws_each // self.batch)", "number = max(number, begun * self.draws_each // self.batch + 1)", "tests/engine/test_plan.py -k missing"),
+    Bug("continue: finished images are begun again", "engine/job.py", "stored, batch, most, finished), tracker", "stored, batch, most), tracker", f"{CONTINUE} -k exactly"),
 )  # fmt: skip
 
 

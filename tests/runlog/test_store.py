@@ -163,9 +163,11 @@ def test_an_append_is_all_or_nothing(tmp_path: Path) -> None:
     row = TallyRow(0, "selection", 0, 10, Votes.of({0: 10}), 0.1)
     other = TallyRow(1, "selection", 0, 10, Votes.of({0: 10}), 0.1)
     with pytest.raises(RunFileError, match="already holds"):
-        writer.append([row, other, row])
+        writer.append([row, other, row], [0, 1])
     assert list(writer.tallies()) == []
-    writer.append([row])
+    assert writer.finished() == []
+    writer.append([row], [0])
+    assert writer.finished() == [0]
     writer.close()
 
 

@@ -211,7 +211,7 @@ def warn_of_nonfinite(jobs: list[Any]) -> None:
     from smoothcert.runlog import open_run
 
     for job in jobs:
-        broken = sum(row.tally.nonfinite for row, _ in open_run(job.directory).tallies())
+        broken = open_run(job.directory).nonfinite()
         if broken:
             say(f"{job.directory}: {broken:,} draws had a non-finite answer and count against it")
 

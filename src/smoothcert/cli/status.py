@@ -51,8 +51,7 @@ def _state(directory: Any) -> dict[str, Any]:
     from smoothcert.runlog.lock import is_locked
 
     run = open_run(directory)
-    rows = [row for row, _ in run.tallies()]
-    draws, seconds = sum(row.draws for row in rows), sum(row.seconds for row in rows)
+    draws, seconds = run.sums()
     rule, found = run.specification.rule, results(run)
     planned = found.planned or 0
     total = planned * sum(count for _, count in rule.stages)

@@ -53,7 +53,7 @@ class Blocks:
         stored: images with stored draws.
         batch: rows of a batch.
         most: how many images may be under way at a time.
-        positions: ascending, where the images to certify are among ``examples``; ``None`` for all of them.
+        finished: for each image in that order, 1 where it needs nothing; these are passed over.
 
     Attributes:
         under_way: images that have asked for draws and are not finished.
@@ -66,13 +66,13 @@ class Blocks:
         stored: Mapping[int, Standing],
         batch: int,
         most: int,
-        positions: Sequence[int] | None = None,
+        finished: bytearray | None = None,
     ) -> None:
         self._examples, self._tracker, self._stored = examples, tracker, stored
         self._size = block_size(batch)
         self._slots: list[deque[Segment]] = [deque() for _ in range(batch // self._size)]
-        self._positions = {example: position for position, example in enumerate(examples)}
-        self._held = range(len(examples)) if positions is None else positions
+        self._positions: dict[int, int] = {}  # of the images under way
+        self._finished = finished or bytearray(len(examples))
         self._next, self.under_way, self._most = 0, 0, most
 
     def batch(self, *, partly: bool) -> Batch | None:
@@ -96,15 +96,18 @@ class Blocks:
             return
         if self._tracker.finished(row.example):
             self.under_way -= 1
+            del self._positions[row.example]
         else:
             need = self._tracker.course(row.example).need
             self._ask(row.example, [need] if need else [])
 
     def _open(self) -> bool:
         """Bring one more image under way; false where there is none, or enough are."""
-        while self._next < len(self._held) and self.under_way < self._most:
-            example = self._examples[self._held[self._next]]
-            self._next += 1
+        while self.under_way < self._most:
+            position = self._finished.find(0, self._next)
+            if position < 0:
+                break
+            example, self._next = self._examples[position], position + 1
             standing = self._stored.get(example)
             if standing is None:
                 need = self._tracker.course(example).need
@@ -113,6 +116,7 @@ class Blocks:
                 wanted = standing.missing()
             if wanted:
                 self.under_way += 1
+                self._positions[example] = position
                 self._ask(example, wanted)
                 return True
         return False

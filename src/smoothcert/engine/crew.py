@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,7 +25,8 @@ from smoothcert.errors import (
     WorkerRefused,
     WorkersLost,
 )
-from smoothcert.runlog.store import ExampleRow, TallyRow
+from smoothcert.runlog.roster import Roster
+from smoothcert.runlog.store import TallyRow
 
 WAIT = 0.5  # seconds without an answer after which progress is shown and signals are obeyed
 GRACE = 20.0  # seconds a stopped run waits for the batches that are out; a batch queue kills after 30
@@ -120,7 +121,7 @@ class Crew:
     def __init__(
         self,
         shipment: Shipment,
-        examples: Sequence[ExampleRow],
+        examples: Roster,
         processes: int,
         lanes: int,
         resources: Mapping[str, float],
@@ -128,7 +129,7 @@ class Crew:
         import ray
 
         self._ray, self._lanes = ray, lanes
-        self._examples = {row.example: (place, row.sha256) for place, row in enumerate(examples)}
+        self._examples = examples
         hand: Any = ray.remote(Hand)
         self._hand = hand.options(max_concurrency=lanes, scheduling_strategy="SPREAD", **resources)
         try:
@@ -209,7 +210,7 @@ class Crew:
 
     def _call(self, post: Post, item: Item) -> Any:
         task = item.work
-        places = {part.segment.example: self._examples[part.segment.example] for part in task.batch}
+        places = {part.segment.example: self._examples.place(part.segment.example) for part in task.batch}
         references = {example: self._sent(example, plan) for example, plan in task.plans.items()}
         return post.actor.rows.remote(task._replace(plans=references), places)
 

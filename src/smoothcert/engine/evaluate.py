@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from smoothcert.engine.blocks import Batch
+from smoothcert.engine.specify import same_image
 from smoothcert.engine.track import Tracker
+from smoothcert.errors import DataError
 from smoothcert.protocols import Dataset
+from smoothcert.runlog.rows import ExampleRow
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import TallyRow
 from smoothcert.smoothing.classifier import SmoothedClassifier
@@ -31,18 +34,32 @@ class Positions(Protocol):
 
 @dataclass
 class Images:
-    """Prepared images by stream name; a few are kept, so memory does not grow with the data set."""
+    """Prepared images by stream name; a few are kept, so memory does not grow with the data set.
+
+    Attributes:
+        positions: stream name -> place in the data set.
+        rows: the images of the run, with which each is compared when it is asked for; or nothing.
+    """
 
     data: Dataset
     noise: Noise
     positions: Positions
+    rows: Sequence[ExampleRow] = ()
     kept: dict[int, Prepared] = field(default_factory=dict)
 
     def __getitem__(self, example: int) -> Prepared:
         if example not in self.kept:
             if len(self.kept) >= _KEPT_IMAGES:
                 self.kept.pop(next(iter(self.kept)))
-            self.kept[example] = self.noise.prepare(self.data[self.positions[example]].image)
+            position = self.positions[example]
+            found = self.data[position]
+            if self.rows and not same_image(found, self.data.shape, self.rows[position]):
+                raise DataError(
+                    f"image {example} of {self.data.name} (position {position})",
+                    "is not the one this run is about: its pixels, label or index are others",
+                    "Give the data the run was started with; every finished batch is stored",
+                )
+            self.kept[example] = self.noise.prepare(found.image)
         return self.kept[example]
 
 

@@ -85,10 +85,16 @@ class Executor(Protocol):
 
 
 class Queue:
-    """Work for an executor: what the source still lacks, until the run is asked to stop."""
+    """Work for an executor: what the source still lacks, until the run is asked to stop.
+
+    What was answered waits here to be committed: exactly the rows that were counted, so that an image which
+    they finish is noted as finished together with the last of them.
+    """
 
     def __init__(self, source: Source, tracker: Tracker, specification: Specification) -> None:
         self._source, self._tracker, self._specification = source, tracker, specification
+        self._pending = Pending(specification.design().looks_at)
+        self._finished = self._tracker.newly_finished()
         self.closed = False
 
     def take(self, *, partly: bool) -> Work | None:
@@ -101,6 +107,15 @@ class Queue:
         all draws it needs are there, and tallies are whole numbers."""
         for row in rows:
             self._source.finished(row)
+        self._pending.rows += rows
+        self._finished += self._tracker.newly_finished()
+
+    def commit(self, writer: RunWriter) -> None:
+        """Store what was answered since the last time."""
+        # Open-ended images are never finished for good: more draws may be asked of them another day.
+        notes = () if self._specification.rule.open_ended else self._finished
+        writer.append(self._pending.joined(), notes)
+        self._pending.rows, self._finished = [], []
 
     def finished(self, example: int) -> bool:
         """Whether an image that was under way needs no more draws."""
@@ -120,19 +135,17 @@ def execute(
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the batches that were being evaluated are finished and committed.
     """
-    queue = Queue(source, tracker, job.specification)
-    pending, committed = Pending(job.specification.design().looks_at), time.monotonic()
+    queue, committed = Queue(source, tracker, job.specification), time.monotonic()
     with StopRequest() as stop:
         try:
-            for rows in executor.answers(job, queue):
-                pending.rows += rows
+            for _ in executor.answers(job, queue):
                 if time.monotonic() - committed >= COMMIT_SECONDS:
-                    writer.append(pending.joined())
-                    pending.rows, committed = [], time.monotonic()
+                    queue.commit(writer)
+                    committed = time.monotonic()
                 report()
                 queue.closed = bool(stop.received)
         finally:
-            writer.append(pending.joined())
+            queue.commit(writer)
     if stop.received:
         raise Interrupted(
             stop.received,

@@ -13,23 +13,34 @@ from smoothcert import datasets
 from smoothcert.certificates.encoding import Encoding
 from smoothcert.engine.blocks import Blocks, enough_under_way
 from smoothcert.engine.cluster import RayCluster
+from smoothcert.engine.cost import Estimate
 from smoothcert.engine.evaluate import Evaluation, Images
 from smoothcert.engine.execute import Executor, Source, execute
 from smoothcert.engine.local import Threads, default_workers
 from smoothcert.engine.plan import Plan, Planned
 from smoothcert.engine.progress import display
-from smoothcert.engine.specify import environment, example_rows, specify, with_classes_of
+from smoothcert.engine.specify import environment, roster_of, specify, stored_roster, with_classes_of
 from smoothcert.engine.track import Tracker
 from smoothcert.errors import InvalidInput, UnknownName
 from smoothcert.protocols import Dataset
 from smoothcert.runlog import results
 from smoothcert.runlog.configuration import write_configuration
+from smoothcert.runlog.finished import (
+    begin_notes,
+    check_notes,
+    finished_flags,
+    others,
+    unfinished_ranges,
+    unfinished_rows,
+)
 from smoothcert.runlog.reading import merge
 from smoothcert.runlog.results import Results
+from smoothcert.runlog.roster import Roster
 from smoothcert.runlog.shard import WHOLE, Shard, as_shard
 from smoothcert.runlog.specification import ExecutionSpec, HeadSpec, RuleSpec, Specification
-from smoothcert.runlog.standing import standings
+from smoothcert.runlog.standing import replayed, standings
 from smoothcert.runlog.store import (
+    DATABASE,
     ExampleRow,
     RunWriter,
     another_run,
@@ -49,47 +60,12 @@ _WARM_UP = 2  # batches a worker timed for the estimate; the model check has war
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a run will cost, from a short warm-up on real inputs; the most it can, under a stopping rule."""
-
-    draws: int
-    draws_per_second: float
-    batch: int
-    workers: int
-    device: str
-    at_most: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Expected duration."""
-        return self.draws / self.draws_per_second
-
-    def __str__(self) -> str:
-        bound = "at most " if self.at_most else ""
-        said = f"{bound or 'about '}{duration(self.seconds)}"
-        return (
-            f"{bound}{self.draws:,} draws at about {self.draws_per_second:,.0f}/s on {self.device} "
-            f"({self.workers} workers, batches of {self.batch}): {said}"
-            f"{'; most images need far fewer' if self.at_most else ''}"
-        )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``42 s``, ``3 min 20 s``, ``5 h 10 min``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-
-
-@dataclass(frozen=True)
 class Job:
     """One run, ready to start: everything settled and nothing drawn."""
 
     smoothed: SmoothedClassifier | SmoothedEncoder
     data: Dataset
-    rows: list[ExampleRow]
+    rows: Roster
     specification: Specification
     directory: Path
     executor: Executor
@@ -103,22 +79,22 @@ class Job:
     @property
     def plan(self) -> Plan:
         """Its batches, where the numbers of draws are fixed; else what they can come to."""
-        spec, examples = self.specification, [row.example for row in self.rows]
+        spec, examples = self.specification, self.rows.examples
         return Plan(examples, spec.rule.stages, spec.execution.batch, self._positions())
 
-    def held(self) -> list[ExampleRow]:
+    def held(self) -> Sequence[ExampleRow]:
         """The images to certify: all, unless it is a shard."""
         positions = self._positions()
         return self.rows if positions is None else [self.rows[position] for position in positions]
 
     def _positions(self) -> Sequence[int] | None:
         """Where the images to certify are among all; ``None`` for all."""
-        return None if self.shard.whole else self.shard.positions([row.example for row in self.rows])
+        return None if self.shard.whole else self.shard.positions(self.rows.examples)
 
     def images(self) -> Images:
         """Its images, prepared for the noise when asked for."""
-        positions = {row.example: k for k, row in enumerate(self.rows)}
-        return Images(self.data, self.smoothed.noise_for(self.data.levels), positions)
+        noise = self.smoothed.noise_for(self.data.levels)
+        return Images(self.data, noise, self.rows.positions, self.rows)
 
     def check_model(self) -> None:
         """Refuse a model that is not a function of one draw."""
@@ -139,11 +115,17 @@ class Job:
         """Draws that are not stored yet."""
         if stored_specification(self.directory) is None:
             return self.plan.draws
-        rows = [row for row, _ in open_run(self.directory).tallies()]
-        design, labels = self.specification.design(), {row.example: row.label for row in self.held()}
-        found = standings(design, rows, labels)
-        under = {example for example in labels if example not in found or found[example].course.need}
-        return design.most * len(under) - sum(row.draws for row in rows if row.example in under)
+        run, design = open_run(self.directory), self.specification.design()
+        if flags := finished_flags(run, self.rows):
+            stored = sum(run.sums(*found)[0] for found in unfinished_ranges(self.rows, flags))
+            return design.most * flags.count(0) - stored
+        rows = (row for row, _ in run.tallies())
+        labels = self.rows.labels_of(self.shard)
+        left = design.most * len(labels)
+        for example, standing in replayed(design, rows, labels):
+            if example in labels:
+                left -= standing.drawn if standing.course.need else design.most
+        return left
 
     def estimate(self) -> Estimate:
         """Time a few batches on a stream that no certificate uses."""
@@ -189,7 +171,9 @@ class Job:
                     writer,
                     lambda: bar.update(tracker, self.executor.note()),
                 )
-            return results(writer)
+            found = results(writer)
+            check_notes(writer, found)
+            return found
         finally:
             writer.close()
 
@@ -199,16 +183,22 @@ class Job:
 
     def _source(self, writer: RunWriter) -> tuple[Source, Tracker]:
         """The batches that are left to evaluate, and the score of the images."""
-        spec, rows = self.specification, list(writer.checked_tallies())
-        labels = {row.example: row.label for row in self.rows}
-        stored = standings(spec.design(), rows, labels)
-        tracker = Tracker(spec.design(), labels, stored)
+        spec, labels = self.specification, self.rows.labels_of(self.shard)
+        if self.rows.ascending and not writer.ordered:
+            writer.note_order()
+        begin_notes(writer)
+        other = others(self.shard, self.rows)
+        finished = finished_flags(writer, self.rows) or other
+        rows = list(unfinished_rows(writer, self.rows, finished))
+        stored, radii = standings(spec.design(), rows, labels), (0.0, spec.noise.sigma)
+        tracker = Tracker(spec.design(), labels, stored, done=finished.count(1) - other.count(1), radii=radii)
         if spec.rule.fixed and spec.rule.task != "encode":
-            return Planned(self.plan, tracker, merge(rows)), tracker
+            tracker.draws = self.plan.draws_each * tracker.done + sum(row.draws for row in rows)
+            return Planned(self.plan, tracker, merge(rows), finished), tracker
         batch = spec.execution.batch
         # Every image takes turns under 'anytime', so that all stand equally whenever somebody stops.
-        most = len(labels) if spec.rule.rule.kind == "anytime" else enough_under_way(batch, self.workers)
-        return Blocks(list(labels), tracker, stored, batch, most, self._positions()), tracker
+        most = len(labels) if spec.rule.open_ended else enough_under_way(batch, self.workers)
+        return Blocks(self.rows.examples, tracker, stored, batch, most, finished), tracker
 
 
 def prepare(
@@ -236,8 +226,7 @@ def prepare(
         raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
     if isinstance(smoothed, SmoothedClassifier):
         smoothed = with_classes_of(smoothed, data)
-    rows = example_rows(data)
-    stored = stored_specification(directory)
+    stored, rows = _stored(directory, data)
     if batch is None and stored is None and is_accelerator(smoothed.network.device):
         _check_batch_is_given(shard)
         noise = smoothed.noise_for(data.levels)
@@ -279,6 +268,17 @@ def _check_batch_is_given(shard: Shard) -> None:
             "each shard would find one of its own, and shards with different ones cannot be merged",
             "Write the same batch for all, for example 256 (a dry run of the whole prints what fits)",
         )
+
+
+def _stored(directory: Path, data: Dataset) -> tuple[Specification | None, Roster]:
+    """The specification of the run that is there already, if any, and the images."""
+    if not (directory / DATABASE).exists():
+        return None, roster_of(data)
+    run = open_run(directory)
+    try:
+        return run.specification, stored_roster(run, data) or roster_of(data)
+    finally:
+        run.close()
 
 
 def _check_dimension(smoothed: SmoothedEncoder, specification: Specification) -> None:

@@ -9,7 +9,6 @@ evaluates the batches of the whole run that hold draws of its images, with fille
 from __future__ import annotations
 
 import bisect
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,23 +78,38 @@ class Plan:
             filled = place(parts, segment, row, filled)
         return parts
 
-    def missing(self, done: Mapping[int, Progress]) -> Iterator[int]:
+    def missing(self, done: Mapping[int, Progress], finished: bytearray | None = None) -> Iterator[int]:
         """Numbers of the batches whose draws are not stored yet, in order.
+
+        Args:
+            done: stored draws of images.
+            finished: for each image in order, 1 where it needs nothing; ``done`` need not have it.
 
         Raises:
             RunFileError: a batch is stored in part, which no interrupted run can leave behind.
         """
-        for number in self._numbers(self._finished_prefix(done)):
-            stored = [self._stored(done, segment) for _, segment in self.wanted(number)]
-            if all(stored):
-                continue
-            if any(stored):
-                raise RunFileError(
-                    f"the stored draws of batch {number}",
-                    "cover it in part, but batches are committed whole; the file was edited",
-                    "Restore it from a copy ('smoothcert verify' shows what is wrong)",
-                )
-            yield number
+        finished = self._finished(done) if finished is None else finished
+        number = 0
+        while number < self.batches:
+            # A batch that begins in a finished image: go on with the one in which an unfinished one begins.
+            begun = finished.find(0, number * self.batch // self.draws_each)
+            if begun < 0:
+                return
+            number = max(number, begun * self.draws_each // self.batch)
+            stored = [
+                bool(finished[position]) or self._stored(done, segment)
+                for _, position, segment in self._laid(number)
+                if self._holds(position)
+            ]
+            if not all(stored):
+                if any(stored):
+                    raise RunFileError(
+                        f"the stored draws of batch {number}",
+                        "cover it in part, but batches are committed whole; the file was edited",
+                        "Restore it from a copy ('smoothcert verify' shows what is wrong)",
+                    )
+                yield number
+            number += 1
 
     def _laid(self, number: int) -> list[tuple[int, int, Segment]]:
         """Row, position of the image, and draws, of everything in a batch of the whole run."""
@@ -108,15 +122,6 @@ class Plan:
             found.append((start - first, position, segment))
             start += segment.draws
         return found
-
-    def _numbers(self, finished: int) -> Iterator[int]:
-        """The batches that hold draws of the images to certify, less so many of them at the start."""
-        last = -1
-        for position in itertools.islice(self.held, finished, None):
-            first, end = position * self.draws_each, (position + 1) * self.draws_each
-            numbers = range(max(last + 1, first // self.batch), -(-end // self.batch))
-            yield from numbers
-            last = max(last, numbers.stop - 1)
 
     def _holds(self, position: int) -> bool:
         if self.positions is None:
@@ -131,14 +136,14 @@ class Plan:
             within -= draws
         raise AssertionError("a draw beyond the last stage")
 
-    def _finished_prefix(self, done: Mapping[int, Progress]) -> int:
-        """How many of the images to certify are finished, at the start: their batches need no look."""
-        for count, position in enumerate(self.held):
-            example = self.examples[position]
-            ranges = done[example].ranges if example in done else {}
-            if any(ranges.get(stage) != [(0, draws)] for stage, draws in self.stages):
-                return count
-        return len(self.held)
+    def _finished(self, done: Mapping[int, Progress]) -> bytearray:
+        """For each image, whether it needs nothing: all its draws are stored, or nobody asks for them."""
+        whole = {stage: [(0, draws)] for stage, draws in self.stages}
+        held = set(self.held)
+        return bytearray(
+            position not in held or (example in done and done[example].ranges == whole)
+            for position, example in enumerate(self.examples)
+        )
 
     @staticmethod
     def _stored(done: Mapping[int, Progress], segment: Segment) -> bool:
@@ -149,8 +154,10 @@ class Plan:
 class Planned:
     """The batches of a plan that are not stored yet, one after the other."""
 
-    def __init__(self, plan: Plan, tracker: Tracker, done: Mapping[int, Progress]) -> None:
-        self._plan, self._tracker, self._numbers = plan, tracker, plan.missing(done)
+    def __init__(
+        self, plan: Plan, tracker: Tracker, done: Mapping[int, Progress], finished: bytearray | None = None
+    ) -> None:
+        self._plan, self._tracker, self._numbers = plan, tracker, plan.missing(done, finished)
 
     def batch(self, *, partly: bool) -> Batch | None:
         """The next batch, or ``None`` after the last."""

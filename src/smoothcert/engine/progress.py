@@ -80,14 +80,14 @@ class Bar:
         self._progress.update(
             self._task,
             completed=self._completed(running),
-            images=f"{len(running.outcomes)}/{self._images}",
+            images=f"{running.done}/{self._images}",
             speed=f"{speed:,.0f} draws/s" if speed else "",
-            accuracy=accuracy if running.outcomes else "",
+            accuracy=accuracy if running.any_finished else "",
             note=note,
         )
 
     def _completed(self, running: Tracker) -> int:
-        return running.draws if self._draws else len(running.outcomes)
+        return running.draws if self._draws else running.done
 
 
 def display(

@@ -16,16 +16,21 @@ from smoothcert.classifiers.labels import Reordered, match
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset, Example
 from smoothcert.runlog import specification as spec
-from smoothcert.runlog.store import ExampleRow, data_hash
+from smoothcert.runlog.database import edited
+from smoothcert.runlog.roster import Roster
+from smoothcert.runlog.rows import ExampleRow
+from smoothcert.runlog.store import RunReader
 from smoothcert.smoothing.classifier import SmoothedClassifier
 from smoothcert.smoothing.encoder import SmoothedEncoder
 from smoothcert.smoothing.network import default_batch, modules_of
+
+SPOTS = 128  # images that are compared before a run is continued
 
 
 def specify(
     smoothed: SmoothedClassifier | SmoothedEncoder,
     data: Dataset,
-    rows: list[ExampleRow],
+    rows: Roster,
     rule: spec.RuleSpec,
     *,
     head: spec.HeadSpec | None = None,
@@ -50,7 +55,7 @@ def specify(
             levels=data.levels,
             shape=data.shape,
             classes=tuple(data.classes),
-            sha256=data_hash(rows),
+            sha256=rows.sha256,
         ),
         **_parts(smoothed),
         head=head,
@@ -109,12 +114,12 @@ def with_classes_of(smoothed: SmoothedClassifier, data: Dataset) -> SmoothedClas
     )
 
 
-def example_rows(data: Dataset) -> list[ExampleRow]:
-    """One row an image, with the hash of its pixels; a wrong shape or an index used twice is refused."""
-    rows = [example_row(data[position], data.shape) for position in range(len(data))]
+def roster_of(data: Dataset) -> Roster:
+    """Every image with the hash of its pixels; a wrong shape or an index used twice is refused."""
+    rows = Roster(example_row(data[position], data.shape) for position in range(len(data)))
     if not rows:
         raise InvalidInput(f"the data set {data.name}", "has no images", "Choose a larger slice")
-    if len({row.example for row in rows}) != len(rows):
+    if not rows.unique:
         raise InvalidInput(
             f"the data set {data.name}",
             "has two images with one index, so they would share their noise",
@@ -134,6 +139,33 @@ def example_row(example: Example, shape: tuple[int, int, int]) -> ExampleRow:
     image = np.ascontiguousarray(example.image)
     pixels = hashlib.sha256(f"{image.dtype} {image.shape}\n".encode() + image.tobytes()).hexdigest()
     return ExampleRow(example.index, int(example.label), example.name, pixels)
+
+
+def same_image(example: Example, shape: tuple[int, int, int], stored: ExampleRow) -> bool:
+    """Whether an image of a data set is the one a run file lists, whatever it is called."""
+    if tuple(example.image.shape) != tuple(shape):
+        return False
+    found = example_row(example, shape)
+    return (found.example, found.label, found.sha256) == (stored.example, stored.label, stored.sha256)
+
+
+def stored_roster(run: RunReader, data: Dataset) -> Roster | None:
+    """The images as the run file lists them, if the data set seems to hold the same; else ``None``.
+
+    A few images are compared, spread over the whole data set; the others when they are first used
+    (``evaluate.Images``). So a run that is continued need not load every image again.
+
+    Raises:
+        RunFileError: the list does not match its hash.
+    """
+    if not run.ordered or len(data) != run.specification.data.examples:
+        return None
+    roster = Roster.read(run)
+    if roster.sha256 != run.specification.data.sha256:
+        raise edited(run.directory, "the list of images does not match its hash")
+    looked = {k * (len(data) - 1) // max(1, SPOTS - 1) for k in range(SPOTS)}
+    same = all(same_image(data[k], data.shape, roster[k]) for k in sorted(looked))
+    return roster if same else None
 
 
 def component(part: Any) -> spec.ComponentSpec:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from smoothcert.certificates.course import Course, Design
 from smoothcert.runlog.reading import outcome
-from smoothcert.runlog.results import Outcome
 from smoothcert.runlog.standing import Standing
 from smoothcert.runlog.store import TallyRow
 from smoothcert.tallies import Tally, Votes, merged
@@ -43,13 +42,34 @@ class Under:
 
 
 class Tracker:
-    """Every image of a run, kept up to date row by row."""
+    """Every image of a run, kept up to date row by row.
 
-    def __init__(self, design: Design, labels: Mapping[int, int], stored: Mapping[int, Standing]) -> None:
+    Args:
+        labels: stream name -> true class, of all images.
+        stored: where the images stand that have stored draws; those noted as finished may be left out.
+        done: how many were left out.
+        radii: at which ``accuracy`` is kept. Only these counts are kept of an image that is finished.
+
+    Attributes:
+        done: how many images are finished.
+        draws: how many draws were counted.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        labels: Mapping[int, int],
+        stored: Mapping[int, Standing],
+        *,
+        done: int = 0,
+        radii: Sequence[float] = (0.0,),
+    ) -> None:
         self._design, self._labels = design, labels
         self._under: dict[int, Under] = {}
-        self.outcomes: list[Outcome] = []
+        self._certified = dict.fromkeys(radii, 0)
+        self.done = self._before = done
         self.draws = 0
+        self._newly: list[int] = []
         for example, standing in stored.items():
             self._resume(example, standing)
 
@@ -72,14 +92,24 @@ class Tracker:
         """Whether an image that was under way needs nothing more."""
         return example not in self._under
 
+    def newly_finished(self) -> list[int]:
+        """The images that finished since this was asked last."""
+        newly, self._newly = self._newly, []
+        return newly
+
+    @property
+    def any_finished(self) -> bool:
+        """Whether there is an image that ``accuracy`` speaks of as finished."""
+        return self.done > self._before
+
     def accuracy(self, radius: float) -> float:
         """Share of the images begun that are correct and certified at ``radius`` (if they have one).
 
-        Those under way count as not certified: what is soon decided finishes first.
+        Those under way count as not certified: what is soon decided finishes first. Those left out at the
+        start count neither way.
         """
-        hits = sum(o.correct if o.radius is None else o.certified_at(radius) for o in self.outcomes)
-        begun = len(self.outcomes) + len(self._under)
-        return hits / begun if begun else 0.0
+        begun = self.done - self._before + len(self._under)
+        return self._certified[radius] / begun if begun else 0.0
 
     def _find(self, example: int) -> Under:
         if example not in self._under:
@@ -96,4 +126,8 @@ class Tracker:
     def _finish(self, example: int, course: Course, seconds: float) -> None:
         verdict = course.verdict()
         assert verdict is not None, "a finished course has a verdict"
-        self.outcomes.append(outcome(example, self._labels[example], verdict, seconds))
+        found = outcome(example, self._labels[example], verdict, seconds)
+        for radius in self._certified:
+            self._certified[radius] += found.correct if found.radius is None else found.certified_at(radius)
+        self.done += 1
+        self._newly.append(example)

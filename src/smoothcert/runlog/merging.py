@@ -18,11 +18,12 @@ from typing import Any
 
 from smoothcert.errors import InvalidInput, RunFileError, RunLocked, ShardMismatch, SpecificationMismatch
 from smoothcert.runlog.configuration import FILE, read_configuration, write_configuration
+from smoothcert.runlog.database import sqlite_errors
 from smoothcert.runlog.lock import is_locked
 from smoothcert.runlog.shard import Shard, holder
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.standing import standings
-from smoothcert.runlog.store import ExampleRow, TallyRow, create, open_run, sqlite_errors
+from smoothcert.runlog.store import ExampleRow, TallyRow, create, open_run
 
 _SHOWN = 5  # images or shards named in a message
 

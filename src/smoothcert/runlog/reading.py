@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from smoothcert.certificates.grouped import Grouped
 from smoothcert.errors import InvalidInput, RunFileError
 from smoothcert.runlog.configuration import sampler_name
 from smoothcert.runlog.results import Outcome, Results
+from smoothcert.runlog.roster import Roster
 from smoothcert.runlog.specification import Specification
-from smoothcert.runlog.standing import counted_twice, standings
+from smoothcert.runlog.standing import counted_twice, replayed
 from smoothcert.runlog.store import DATABASE, RunReader, TallyRow, open_run
 from smoothcert.tallies import Tally, merged
 
@@ -33,9 +35,15 @@ class Progress:
 
 def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
     """Add up rows by image and stage; ``RunFileError`` where two rows cover the same draw."""
-    images: dict[int, Progress] = {}
-    for row in sorted(rows, key=lambda row: (row.example, row.stage, row.first)):
-        image = images.setdefault(row.example, Progress({}, {}))
+    ordered = sorted(rows, key=lambda row: (row.example, row.stage, row.first))
+    by_example = itertools.groupby(ordered, key=lambda row: row.example)
+    return {example: _progress(found) for example, found in by_example}
+
+
+def _progress(rows: Iterable[TallyRow]) -> Progress:
+    """One image, from its rows by stage and first draw."""
+    image = Progress({}, {})
+    for row in rows:
         ranges = image.ranges.setdefault(row.stage, [])
         if ranges and row.first < ranges[-1][1]:
             raise counted_twice(row)
@@ -46,7 +54,7 @@ def merge(rows: Iterable[TallyRow]) -> dict[int, Progress]:
         before = image.tallies.get(row.stage)
         image.tallies[row.stage] = merged([before, row.tally]) if before else row.tally
         image.seconds += row.seconds
-    return images
+    return image
 
 
 def outcome(
@@ -99,12 +107,11 @@ def results(
     reader = open_run(run) if not isinstance(run, RunReader) else run
     specification = reader.specification
     level = _readable_level(specification, alpha)
-    labels = {row.example: row.label for row in reader.held()}
+    labels = Roster.read(reader).labels_of(reader.shard)
     design = specification.design(level)
     _check_decision(design, decision)
-    found = standings(design, reader.checked_tallies(), labels)
     outcomes = []
-    for example, standing in sorted(found.items()):
+    for example, standing in replayed(design, reader.checked_tallies(), labels):
         verdict = standing.course.verdict()
         if verdict is not None and example in labels:
             outcomes.append(outcome(example, labels[example], verdict, standing.seconds, decision))
@@ -215,7 +222,9 @@ def describe(specification: Specification) -> str:
 def tally_digest(run: RunReader) -> str:
     """SHA-256 of the merged tallies: equal for two runs exactly when every count is equal."""
     whole = hashlib.sha256()
-    for example, image in sorted(merge(row for row, _ in run.tallies()).items()):
+    rows = (row for row, _ in run.tallies())
+    for example, found in itertools.groupby(rows, key=lambda row: row.example):
+        image = _progress(found)
         for stage in sorted(image.tallies):
             whole.update(
                 f"{example} {stage} {image.ranges[stage]} {image.tallies[stage].to_json()}\n".encode()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from smoothcert.certificates.feature import FeatureCertificate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The certificate of one image, derived on reading.
 

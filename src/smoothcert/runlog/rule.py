@@ -114,6 +114,11 @@ class RuleSpec(Frozen):
         return self.rule.kind == "fixed"
 
     @property
+    def open_ended(self) -> bool:
+        """Whether an image that has its draws may be continued with more."""
+        return self.rule.kind == "anytime"
+
+    @property
     def stages(self) -> tuple[tuple[str, int], ...]:
         """Stage names with their numbers of draws (the most, where they are not fixed), in order."""
         if self.task == "predict":

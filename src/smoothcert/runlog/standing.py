@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from smoothcert.certificates.course import Course, Design, Need
@@ -21,12 +21,14 @@ class Standing:
         partial: rows that cover a part of the draws needed next.
         seconds: what its stored draws cost.
         unasked: stored draws that the course never asked for; 0 in a run this package wrote.
+        drawn: stored draws, all told.
     """
 
     course: Course
     partial: tuple[TallyRow, ...] = ()
     seconds: float = 0.0
     unasked: int = 0
+    drawn: int = 0
 
     @property
     def draws(self) -> int:
@@ -82,13 +84,22 @@ def standings(design: Design, rows: Iterable[TallyRow], labels: Mapping[int, int
     Raises:
         RunFileError: two rows cover the same draw.
     """
-    images: dict[int, _Rows] = {}
-    for row in sorted(rows, key=lambda row: (row.example, row.stage, row.first)):
-        stage = images.setdefault(row.example, _Rows()).stages.setdefault(row.stage, [])
-        if stage and row.first < stage[-1].first + stage[-1].draws:
-            raise counted_twice(row)
-        stage.append(row)
-    return {example: _replayed(design, found, labels.get(example)) for example, found in images.items()}
+    ordered = sorted(rows, key=lambda row: (row.example, row.stage, row.first))
+    return dict(replayed(design, ordered, labels))
+
+
+def replayed(
+    design: Design, rows: Iterable[TallyRow], labels: Mapping[int, int]
+) -> Iterator[tuple[int, Standing]]:
+    """The same image by image, from rows by example, stage and first draw: no more than one is held."""
+    for example, found in itertools.groupby(rows, key=lambda row: row.example):
+        image = _Rows()
+        for row in found:
+            stage = image.stages.setdefault(row.stage, [])
+            if stage and row.first < stage[-1].first + stage[-1].draws:
+                raise counted_twice(row)
+            stage.append(row)
+        yield example, _replayed(design, image, labels.get(example))
 
 
 def counted_twice(row: TallyRow) -> RunFileError:
@@ -101,7 +112,7 @@ def counted_twice(row: TallyRow) -> RunFileError:
 
 
 def _replayed(design: Design, rows: _Rows, label: int | None) -> Standing:
-    standing = Standing(design.begin(label))
+    standing = Standing(design.begin(label), drawn=rows.draws)
     while (need := standing.course.need) is not None:
         grown = standing.add(rows.take(need))
         if grown.course is standing.course:

@@ -1,72 +1,43 @@
 """The run file on disk: one SQLite database in a run directory, one writer, every commit atomic.
 
 Tables: ``spec`` (key, value), ``examples`` (one row an image), ``tallies`` (one row a finished range of
-draws). A process killed at any instant loses at most what was not committed; nothing is ever rewritten.
+draws), ``finished`` (images that a run which is continued need not read again). A process killed at any
+instant loses at most what was not committed; nothing is ever rewritten.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smoothcert.errors import InvalidInput, RunFileError, SpecificationMismatch
+from smoothcert.runlog.create import FINISHED, INSERT, create, stored_row
+from smoothcert.runlog.database import DATABASE, connect, edited, not_a_run, sqlite_errors
 from smoothcert.runlog.lock import RunLock
+from smoothcert.runlog.rows import ExampleRow, TallyRow, data_hash
 from smoothcert.runlog.shard import WHOLE, Shard
 from smoothcert.runlog.specification import Specification
-from smoothcert.tallies import Tally, tally_from_json
+from smoothcert.tallies import tally_from_json
 
-DATABASE = "run.db"
-_APPLICATION = 0x534D4354  # "SMCT": tells our files from other SQLite databases
-_SCHEMA = """
-CREATE TABLE spec (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE examples (example INTEGER PRIMARY KEY, label INTEGER NOT NULL, name TEXT NOT NULL,
-                       sha256 TEXT NOT NULL);
-CREATE TABLE tallies (example INTEGER NOT NULL, stage TEXT NOT NULL, first INTEGER NOT NULL,
-                      draws INTEGER NOT NULL, counts TEXT NOT NULL, seconds REAL NOT NULL,
-                      digest TEXT NOT NULL, PRIMARY KEY (example, stage, first)) WITHOUT ROWID;
-"""
-_INSERT = "INSERT INTO tallies VALUES (?, ?, ?, ?, ?, ?, ?)"
+__all__ = [
+    "DATABASE",
+    "ExampleRow",
+    "RunReader",
+    "RunWriter",
+    "TallyRow",
+    "another_run",
+    "create",
+    "create_or_resume",
+    "data_hash",
+    "open_run",
+    "stored_specification",
+]
 
-
-@dataclass(frozen=True)
-class ExampleRow:
-    """One image of the run: index in its data set, true class, name, and the SHA-256 of its pixels."""
-
-    example: int
-    label: int
-    name: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class TallyRow:
-    """What the draws ``first .. first + draws - 1`` of one stage of one image answered, and their cost."""
-
-    example: int
-    stage: str
-    first: int
-    draws: int
-    tally: Tally
-    seconds: float
-
-    def digest(self, identity: str) -> str:
-        """Hash of the row within its run: an edited or foreign row does not match."""
-        text = f"{identity}|{self.example}|{self.stage}|{self.first}|{self.draws}|{self.tally.to_json()}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def data_hash(examples: Iterable[ExampleRow]) -> str:
-    """SHA-256 over index, label and pixel hash of every image, in index order."""
-    whole = hashlib.sha256()
-    for row in sorted(examples, key=lambda row: row.example):
-        whole.update(f"{row.example} {row.label} {row.sha256}\n".encode())
-    return whole.hexdigest()
+_ALL = (-(2**63), 2**63 - 1)  # the first and the last number an image can have
+_CHUNK = 1 << 8  # images read at a time: so few that Python's collector has nothing to walk through
 
 
 class RunReader:
@@ -74,16 +45,17 @@ class RunReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._connection = _connect(directory / DATABASE, write=False)
+        self._connection = connect(directory / DATABASE, write=False)
         with sqlite_errors(directory):
             stored = dict(self._connection.execute("SELECT key, value FROM spec"))
         if "specification" not in stored:
-            raise _not_a_run(directory, "it holds no specification")
+            raise not_a_run(directory, "it holds no specification")
         self.specification = Specification.parse(stored["specification"])
         self.identity = stored.get("identity", "")
         self.environment: dict[str, Any] = json.loads(stored.get("environment", "{}"))
         self.design_facts: dict[str, Any] = json.loads(stored.get("design", "{}"))
         self.shard = _stored_shard(directory, stored.get("shard"))
+        self.ordered = stored.get("order") == "ascending"  # of the images in their data set, by number
 
     def examples(self) -> list[ExampleRow]:
         """Every image the run is about, in index order."""
@@ -91,7 +63,7 @@ class RunReader:
         with sqlite_errors(self.directory):
             rows = [ExampleRow(*row) for row in self._connection.execute(query)]
         if not all(isinstance(row.example, int) and isinstance(row.label, int) for row in rows):
-            raise _edited(self.directory, "an image's number or label is no integer")
+            raise edited(self.directory, "an image's number or label is no integer")
         return rows
 
     def held(self) -> list[ExampleRow]:
@@ -99,43 +71,89 @@ class RunReader:
         rows = self.examples()
         return [rows[k] for k in self.shard.positions([row.example for row in rows])]
 
-    def tallies(self) -> Iterator[tuple[TallyRow, str]]:
-        """Every stored row with its digest, by example, stage and first draw."""
+    def image_columns(self) -> Iterator[list[tuple[int, int, str]]]:
+        """Number, label and pixel hash of every image, in index order, some thousand at a time."""
+        query = "SELECT example, label, sha256 FROM examples ORDER BY example"
+        with sqlite_errors(self.directory):
+            found = self._connection.execute(query)
+            while rows := found.fetchmany(_CHUNK):
+                yield rows
+
+    def tallies(self, first: int = _ALL[0], last: int = _ALL[1]) -> Iterator[tuple[TallyRow, str]]:
+        """Every stored row with its digest, by example, stage and first draw; of some images if so wished."""
         query = (
             "SELECT example, stage, first, draws, counts, seconds, digest FROM tallies "
-            "ORDER BY example, stage, first"
+            "WHERE example BETWEEN ? AND ? ORDER BY example, stage, first"
         )
         with sqlite_errors(self.directory):
-            for example, stage, first, draws, counts, seconds, digest in self._connection.execute(query):
+            for example, stage, start, draws, counts, seconds, digest in self._connection.execute(
+                query, (first, last)
+            ):
                 try:
                     tally = tally_from_json(str(counts))
-                    row = TallyRow(int(example), str(stage), int(first), int(draws), tally, float(seconds))
+                    row = TallyRow(int(example), str(stage), int(start), int(draws), tally, float(seconds))
                 except ValueError as error:
-                    raise _edited(
+                    raise edited(
                         self.directory, f"a row of example {example} is unreadable: {error}"
                     ) from error
                 yield row, digest
 
     def checked_tallies(self) -> Iterator[TallyRow]:
-        """Every stored row, after comparing all hashes; ``RunFileError`` for an edited or foreign one."""
-        self.checked_examples()
+        """Every stored row, after comparing every hash; ``RunFileError`` for an edited or foreign one."""
+        if self.data_hash() != self.specification.data.sha256:
+            raise edited(self.directory, "the list of images does not match its hash")
         yield from self.checked_rows()
 
     def checked_examples(self) -> list[ExampleRow]:
         """Every image the run is about; ``RunFileError`` where they are not those of the specification."""
         rows = self.examples()
         if data_hash(rows) != self.specification.data.sha256:
-            raise _edited(self.directory, "the list of images does not match its hash")
+            raise edited(self.directory, "the list of images does not match its hash")
         return rows
 
     def checked_rows(self) -> Iterator[TallyRow]:
         """As ``checked_tallies``, for those who know the images from elsewhere and read many files."""
         if self.specification.identity() != self.identity:
-            raise _edited(self.directory, "the specification does not match its hash")
-        for row, digest in self.tallies():
+            raise edited(self.directory, "the specification does not match its hash")
+        yield from self.rows_of(*_ALL)
+
+    def rows_of(self, first: int, last: int) -> Iterator[TallyRow]:
+        """The stored rows of the images ``first .. last``, after comparing their own hashes."""
+        for row, digest in self.tallies(first, last):
             if digest != row.digest(self.identity) or row.tally.total != row.draws:
-                raise _edited(self.directory, f"a row of example {row.example} does not match its hash")
+                raise edited(self.directory, f"a row of example {row.example} does not match its hash")
             yield row
+
+    def data_hash(self) -> str:
+        """``data_hash`` of the stored list of images."""
+        whole = hashlib.sha256()
+        for rows in self.image_columns():
+            whole.update("".join(f"{example} {label} {pixels}\n" for example, label, pixels in rows).encode())
+        return whole.hexdigest()
+
+    def sums(self, first: int = _ALL[0], last: int = _ALL[1]) -> tuple[int, float]:
+        """Stored draws and the seconds they took, of all images or of some; not compared with any hash."""
+        query = "SELECT sum(draws), sum(seconds) FROM tallies WHERE example BETWEEN ? AND ?"
+        with sqlite_errors(self.directory):
+            draws, seconds = self._connection.execute(query, (first, last)).fetchone()
+        return int(draws or 0), float(seconds or 0.0)
+
+    def nonfinite(self) -> int:
+        """Stored draws whose answer was not finite."""
+        if self.specification.rule.task == "encode":
+            return sum(row.tally.nonfinite for row, _ in self.tallies())
+        query = "SELECT counts FROM tallies WHERE counts LIKE '%nonfinite%'"  # votes say it where it is so
+        with sqlite_errors(self.directory):
+            found = self._connection.execute(query)
+            return sum(tally_from_json(str(counts)).nonfinite for (counts,) in found)
+
+    def finished(self) -> list[int] | None:
+        """The images noted as finished, ascending; ``None`` in a file of a version that kept no notes."""
+        with sqlite_errors(self.directory):
+            if not self._connection.execute("PRAGMA table_info(finished)").fetchall():
+                return None
+            found = self._connection.execute("SELECT example FROM finished ORDER BY example")
+            return [example for (example,) in found]
 
     def integrity(self) -> str:
         """SQLite's own check of the file: ``ok`` or what is wrong."""
@@ -154,13 +172,37 @@ class RunWriter(RunReader):
         self._lock = lock
         super().__init__(directory)
         self._connection.close()
-        self._connection = _connect(directory / DATABASE, write=True)
+        self._connection = connect(directory / DATABASE, write=True)
 
-    def append(self, rows: Sequence[TallyRow]) -> None:
-        """Commit finished rows, all or none."""
-        values = [_stored(row, self.identity) for row in rows]
+    def append(self, rows: Sequence[TallyRow], finished: Iterable[int] = ()) -> None:
+        """Commit finished rows, and a note of the images that are finished with them, all or none."""
+        values = [stored_row(row, self.identity) for row in rows]
         with sqlite_errors(self.directory), self._connection:
-            self._connection.executemany(_INSERT, values)
+            self._connection.executemany(INSERT, values)
+            self._note(finished)
+
+    def note_finished(self, finished: Iterable[int]) -> None:
+        """Add notes, also to a file of a version that kept none."""
+        with sqlite_errors(self.directory), self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.execute(FINISHED)
+            self._note(finished)
+
+    def drop_notes(self) -> None:
+        """Forget which images are finished."""
+        with sqlite_errors(self.directory), self._connection:
+            self._connection.execute("DROP TABLE finished")
+
+    def note_order(self) -> None:
+        """Note that the numbers of the images ascend in their data set."""
+        with sqlite_errors(self.directory), self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO spec VALUES ('order', 'ascending')")
+        self.ordered = True
+
+    def _note(self, finished: Iterable[int]) -> None:
+        """Part of a transaction of the caller's."""
+        rows = ((example,) for example in finished)
+        self._connection.executemany("INSERT OR IGNORE INTO finished VALUES (?)", rows)
 
     def raise_draws(self, specification: Specification) -> None:
         """Note that a run whose draws are open-ended now goes further than before."""
@@ -255,106 +297,8 @@ def another_run(directory: Path, stored: Specification, asked: Specification) ->
     )
 
 
-def create(
-    directory: Path,
-    specification: Specification,
-    examples: Sequence[ExampleRow],
-    environment: dict[str, Any],
-    shard: Shard = WHOLE,
-    rows: Iterable[TallyRow] = (),
-) -> None:
-    """Write a complete new database beside its place, then move it there: it exists whole or not at all.
-
-    ``rows`` are taken one by one; whatever they raise leaves nothing behind.
-    """
-    draft = directory / f"{DATABASE}.new"
-    draft.unlink(missing_ok=True)
-    with sqlite_errors(directory):
-        connection = sqlite3.connect(draft)
-        try:
-            with connection:
-                connection.executescript(_SCHEMA)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                stored = {
-                    "specification": specification.canonical(),
-                    "identity": specification.identity(),
-                    "environment": json.dumps(environment, sort_keys=True),
-                }
-                if facts := specification.design().facts():
-                    stored["design"] = json.dumps(facts, sort_keys=True)
-                if not shard.whole:
-                    stored["shard"] = str(shard)
-                connection.executemany("INSERT INTO spec VALUES (?, ?)", stored.items())
-                images = ((row.example, row.label, row.name, row.sha256) for row in examples)
-                connection.executemany("INSERT INTO examples VALUES (?, ?, ?, ?)", images)
-                connection.executemany(_INSERT, (_stored(row, stored["identity"]) for row in rows))
-        except BaseException:
-            connection.close()
-            draft.unlink(missing_ok=True)
-            raise
-        finally:
-            connection.close()
-        draft.replace(directory / DATABASE)
-
-
-def _stored(row: TallyRow, identity: str) -> tuple[Any, ...]:
-    """A row as the table holds it."""
-    counts, digest = row.tally.to_json(), row.digest(identity)
-    return (row.example, row.stage, row.first, row.draws, counts, row.seconds, digest)
-
-
 def _stored_shard(directory: Path, text: str | None) -> Shard:
     try:
         return WHOLE if text is None else Shard.parse(text)
     except InvalidInput as error:
-        raise _edited(directory, str(error)) from error
-
-
-def _connect(path: Path, *, write: bool) -> sqlite3.Connection:
-    with sqlite_errors(path.parent):
-        mode = "rw" if write else "ro"
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30.0)
-        if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
-            connection.close()
-            raise _not_a_run(path.parent, "it is an SQLite file of something else")
-        if write:
-            connection.execute("PRAGMA synchronous = FULL")
-        return connection
-
-
-@contextmanager
-def sqlite_errors(directory: Path) -> Iterator[None]:
-    """Turn SQLite's and the file system's errors into ``RunFileError`` that says what to do."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise RunFileError(
-            f"the run in {directory}",
-            f"already holds these draws ({error})",
-            "Report this as a bug of smoothcert",
-        ) from error
-    except (sqlite3.DatabaseError, OSError) as error:
-        text = str(error)
-        if "full" in text or "No space" in text:
-            hint = "Free some space and run the same command again: everything committed is kept"
-        elif "readonly" in text or "denied" in text or "unable to open" in text:
-            hint = "Make the directory readable and writable, or choose another one"
-        elif "locked" in text:
-            hint = "Another program holds the file open; close it and run the same command again"
-        else:
-            hint = "Restore it from a copy, or choose another directory"
-        raise RunFileError(f"the run file in {directory}", f"cannot be used ({text})", hint) from error
-
-
-def _edited(directory: Path, what: str) -> RunFileError:
-    return RunFileError(
-        f"the run file in {directory}",
-        f"was edited or damaged ({what})",
-        "Restore it from a copy, or repeat the run ('smoothcert verify' shows every check)",
-    )
-
-
-def _not_a_run(directory: Path, why: str) -> RunFileError:
-    return RunFileError(
-        f"{directory / DATABASE}", f"is not a run file: {why}", "Pass a directory smoothcert wrote"
-    )
+        raise edited(directory, str(error)) from error

@@ -12,9 +12,10 @@ from smoothcert.certificates.feature import LAMBDA_SHARE
 from smoothcert.errors import SmoothcertError
 from smoothcert.runlog.reading import describe, results
 from smoothcert.runlog.results import Results
+from smoothcert.runlog.roster import Roster
 from smoothcert.runlog.specification import RuleSpec
-from smoothcert.runlog.standing import standings
-from smoothcert.runlog.store import RunReader, data_hash
+from smoothcert.runlog.standing import replayed
+from smoothcert.runlog.store import RunReader
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,12 @@ def _identity(run: RunReader) -> tuple[bool, str]:
 
 
 def _images(run: RunReader) -> tuple[bool, str]:
-    rows, data = run.examples(), run.specification.data
-    recomputed = data_hash(rows)
-    same = recomputed == data.sha256 and len(rows) == data.examples
+    images, data = len(Roster.read(run)), run.specification.data
+    recomputed = run.data_hash()
+    same = recomputed == data.sha256 and images == data.examples
     return (
         same,
-        f"{len(rows)} images, SHA-256 {recomputed[:16]}..., specified {data.examples}, {data.sha256[:16]}...",
+        f"{images} images, SHA-256 {recomputed[:16]}..., specified {data.examples}, {data.sha256[:16]}...",
     )
 
 
@@ -212,23 +213,31 @@ def _same(stored: Any, derived: Any) -> bool:
 
 
 def _draws(run: RunReader) -> tuple[bool, str]:
-    """Every stored draw was asked for by the rule, each once; unknown stages or images fail."""
-    labels = {row.example: row.label for row in run.held()}
-    rows = [row for row, _ in run.tallies()]
-    found = standings(run.specification.design(), rows, labels)
-    stray = [e for e, standing in found.items() if e not in labels or standing.unasked]
-    finished = sum(standing.course.need is None for standing in found.values())
-    total = sum(row.draws for row in rows)
+    """Every stored draw was asked for by the rule, each once; unknown stages or images fail.
+
+    So does a note that an image is finished which its draws do not bear out: the run would not continue it.
+    """
+    labels, design = Roster.read(run).labels_of(run.shard), run.specification.design()
+    unproved = set(run.finished() or ())
+    stray, finished = [], 0
+    for example, standing in replayed(design, (row for row, _ in run.tallies()), labels):
+        if example not in labels or standing.unasked:
+            stray.append(example)
+        if standing.course.need is None:
+            finished += 1
+            unproved.discard(example)
     part = "" if run.shard.whole else f"shard {run.shard}: "
-    return not stray, f"{part}{finished} of {len(labels)} images complete, {total:,} draws" + (
-        f", draws that the rule did not ask for in examples {stray[:5]}" if stray else ""
-    )
+    found = f"{part}{finished} of {len(labels)} images complete, {run.sums()[0]:,} draws"
+    if stray:
+        found += f", draws that the rule did not ask for in examples {stray[:5]}"
+    if unproved:
+        found += f", noted as finished without their draws: examples {sorted(unproved)[:5]}"
+    return not (stray or unproved), found
 
 
 def _classes(run: RunReader) -> tuple[bool, str]:
-    bad = [row.example for row in run.examples() if row.label < 0]
-    nonfinite = sum(row.tally.nonfinite for row, _ in run.tallies())
-    return not bad, f"{nonfinite} draws with a non-finite answer, counted against the certificates"
+    named = all(label >= 0 for label in Roster.read(run).labels.values())
+    return named, f"{run.nonfinite()} draws with a non-finite answer, counted against the certificates"
 
 
 def _accounting(run: RunReader, found: Results) -> Check:
