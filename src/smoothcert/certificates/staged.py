@@ -26,6 +26,13 @@ class Fixed(Selecting):
         """Draws of the last stage."""
         return self.n
 
+    @property
+    def certain(self) -> tuple[Need, ...]:
+        """All draws of an image: they do not depend on what is answered, so they come in any order."""
+        if self.n0 == 0:
+            return (Need("prediction", 0, self.n),)
+        return (Need("selection", 0, self.n0), Need("estimation", 0, self.n))
+
     def looks_at(self, draws: int) -> bool:
         return False  # a stage is read whole
 
@@ -43,6 +50,10 @@ class TwoStage(Fixed):
 
     tolerance: float = 0.02
     futility: float = 0.01
+
+    @property
+    def certain(self) -> tuple[Need, ...]:
+        return (Need("selection", 0, self.n0),)  # the others are planned by their votes
 
     def second(self, pilot: Votes) -> int:
         label = pilot.top()

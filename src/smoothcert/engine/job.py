@@ -239,7 +239,15 @@ def prepare(
     if stored is not None:
         open_run(directory).shard.check_asked(shard, directory)
     spec.design()  # a rule that can decide nothing is refused before the model is asked
-    job = Job(smoothed, data, rows, spec, directory, _executor(executor, workers, spec.execution), shard)
+    job = Job(
+        smoothed,
+        data,
+        rows,
+        spec,
+        directory,
+        _executor(executor, workers, spec.execution, smoothed.network.device),
+        shard,
+    )
     with intra_op_threads(spec.execution.threads):
         job.check_model()
     if isinstance(smoothed, SmoothedEncoder):
@@ -247,8 +255,16 @@ def prepare(
     return job
 
 
-def _executor(chosen: Executor | RayCluster | str, workers: int | None, execution: ExecutionSpec) -> Executor:
+def _executor(
+    chosen: Executor | RayCluster | str, workers: int | None, execution: ExecutionSpec, device: str
+) -> Executor:
     """Who evaluates, with the number of workers settled."""
+    if chosen != "local" and device.startswith("cuda:") and device != "cuda:0":
+        raise InvalidInput(
+            f"device {device!r} with a cluster",
+            "each worker sees its own GPU as the first",
+            "Write --device cuda (device='cuda'); CUDA_VISIBLE_DEVICES says which GPUs there are",
+        )
     if chosen == "local":
         return Threads(workers or default_workers(execution))
     if chosen == "ray":

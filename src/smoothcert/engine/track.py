@@ -121,7 +121,8 @@ class Tracker:
             self._finish(example, standing.course, standing.seconds)
         else:
             tally = merged(row.tally for row in standing.partial)
-            self._under[example] = Under(standing.course, tally, standing.seconds)
+            seconds = standing.seconds + sum(row.seconds for row in standing.later)
+            self._under[example] = Under(standing.course, tally, seconds, list(standing.later))
 
     def _finish(self, example: int, course: Course, seconds: float) -> None:
         verdict = course.verdict()

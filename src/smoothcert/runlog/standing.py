@@ -20,6 +20,8 @@ class Standing:
         course: after every need whose draws are all stored.
         partial: rows that cover a part of the draws needed next.
         seconds: what its stored draws cost.
+        later: rows of draws that the course will ask for whatever is answered, made before its turn: answers
+            of a cluster come in any order.
         unasked: stored draws that the course never asked for; 0 in a run this package wrote.
         drawn: stored draws, all told.
     """
@@ -27,6 +29,7 @@ class Standing:
     course: Course
     partial: tuple[TallyRow, ...] = ()
     seconds: float = 0.0
+    later: tuple[TallyRow, ...] = ()
     unasked: int = 0
     drawn: int = 0
 
@@ -116,6 +119,8 @@ def _replayed(design: Design, rows: _Rows, label: int | None) -> Standing:
     while (need := standing.course.need) is not None:
         grown = standing.add(rows.take(need))
         if grown.course is standing.course:
-            return replace(grown, unasked=rows.draws)
+            certain: tuple[Need, ...] = getattr(design, "certain", ())
+            later = tuple(row for ahead in certain if ahead.stage != need.stage for row in rows.take(ahead))
+            return replace(grown, later=later, unasked=rows.draws)
         standing = grown
     return replace(standing, unasked=rows.draws)
