@@ -322,7 +322,7 @@ BUGS = (
     Bug("merge: a shard that is there twice", "runlog/merging.py", "if part.shard == after.shard:", "if False:", "tests/runlog/test_merging.py -k twice"),
     Bug("merge: a missing shard", "runlog/merging.py", "if not missing:", "if missing or not missing:", "tests/runlog/test_merging.py -k missing"),
     Bug("merge: images that are not finished", "runlog/merging.py", "    if unfinished:\n", "    if False:\n", "tests/runlog/test_merging.py -k finished"),
-    Bug("merge: all rows in memory", "runlog/merging.py", "rows=_rows(parts, specification, images))", "rows=list(_rows(parts, specification, images)))", "tests/runlog/test_merging.py -k memory"),
+    Bug("merge: all rows in memory", "runlog/merging.py", "rows = _rows(parts, specification, images)", "rows = list(_rows(parts, specification, images))", "tests/runlog/test_merging.py -k memory"),
     Bug("merge: an existing run is replaced", "runlog/merging.py", "        if out.exists():\n", "        if False:\n", "tests/runlog/test_merging.py -k overwritten"),
     Bug("continue: a note is stored before its draws", "engine/execute.py", "writer.append(self._pending.joined(), notes)", "writer.append([], notes)\n        writer.append(self._pending.joined())", f"{CONTINUE} -k before_its_draws"),
     Bug("continue: notes outlive an append that failed", "runlog/store.py", "with sqlite_errors(self.directory), self._connection:\n            self._connection.executemany(INSERT, values)\n            self._note(finished)", "with sqlite_errors(self.directory), self._connection:\n            self._note(finished)\n            self._connection.commit()\n            self._connection.executemany(INSERT, values)", "tests/runlog/test_store.py -k all_or_nothing"),
