@@ -68,7 +68,8 @@ def play(
     labels = dict.fromkeys(NAMES, 0)
     before = standings(design, stored, labels)
     tracker = Tracker(design, labels, before)
-    blocks = Blocks(NAMES, tracker, before, batch, most, positions)
+    others = bytearray(positions is not None and k not in positions for k in range(len(NAMES)))
+    blocks = Blocks(NAMES, tracker, before, batch, most, others)
     seen: dict[Draw, int] = {}
     rows: list[TallyRow] = []
     waiting: list[Batch] = []

@@ -51,14 +51,14 @@ class Stopping:
         return ""
 
 
-def job(directory: Path, rule: str, data: Dataset | None = None) -> Job:
+def job(directory: Path, rule: str, data: Dataset | None = None, shard: str | None = None) -> Job:
     data = targets.images(IMAGES) if data is None else data
     model: sc.SmoothedClassifier | sc.SmoothedEncoder = sc.SmoothedClassifier(targets.model(), sigma=0.5)
     if rule == "encode":
         model = sc.SmoothedEncoder(targets.model()[:3], sigma=0.5)
     task = "encode" if rule == "encode" else "certify"
     chosen = RuleSpec.settle(task, **RULES[rule])  # type: ignore[arg-type]
-    return prepare(model, data, directory, chosen, batch=64, workers=1)
+    return prepare(model, data, directory, chosen, batch=64, workers=1, shard=shard)
 
 
 def begin(directory: Path, rule: str, batches: int, data: Dataset | None = None) -> Path:
@@ -253,6 +253,26 @@ def test_draws_left_are_those_a_run_then_makes(tmp_path: Path, rule: str) -> Non
     made = sum(row.draws for row, _ in sc.open_run(directory).tallies()) - stored
     assert made == left if rule != "table" else 0 < made <= left
     assert job(directory, rule).draws_left() == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_shard_goes_on_as_a_run_does(tmp_path: Path, rule: str) -> None:
+    """Images of other shards are neither noted nor waited for, with notes and without."""
+    job(tmp_path / "whole", rule, shard="2/3").run(quiet=True)
+    shard = job(tmp_path / "run", rule, shard="2/3")
+    assert shard.draws_left() == sum(n for _, n in shard.specification.rule.stages) * 3
+    with pytest.raises(Interrupted):
+        replace(shard, executor=Stopping(9)).run(quiet=True)
+    shard = job(tmp_path / "run", rule, shard="2/3")
+    left, proved = shard.draws_left(), [outcome.index for outcome in results(tmp_path / "run").outcomes]
+    assert noted(tmp_path / "run") == (proved if rule in NOTED else [])
+    edit(tmp_path / "run", "DROP TABLE finished")
+    assert shard.draws_left() == left
+    shard.run(quiet=True)
+    assert tally_digest(sc.open_run(tmp_path / "run")) == tally_digest(sc.open_run(tmp_path / "whole"))
+    assert len(noted(tmp_path / "run")) == (3 if rule in NOTED else 0)
+    assert shard.draws_left() == 0
+    assert not failed(tmp_path / "run")
 
 
 class Counting:

@@ -106,7 +106,8 @@ def test_the_batches_of_a_shard_are_full() -> None:
     total, filled, rows = 1_600, 0, 0
     names, design = list(range(total)), designed("table:0,0.25,0.5", 2_000)
     tracker = Tracker(design, dict.fromkeys(names, 0), {})
-    blocks = Blocks(names, tracker, {}, 256, 128, Shard(3, 16).positions(names))
+    held = set(Shard(3, 16).positions(names))
+    blocks = Blocks(names, tracker, {}, 256, 128, bytearray(k not in held for k in names))
     waiting = []
     while True:
         while len(waiting) < 3 and (made := blocks.batch(partly=len(waiting) < 2)):

@@ -35,10 +35,12 @@ def create(
     environment: dict[str, Any],
     shard: Shard = WHOLE,
     rows: Iterable[TallyRow] = (),
+    in_order: bool = True,
 ) -> None:
     """Write a complete new database beside its place, then move it there: it exists whole or not at all.
 
-    ``rows`` are taken one by one; whatever they raise leaves nothing behind.
+    ``rows`` are taken one by one; whatever they raise leaves nothing behind. ``in_order``: whether the images
+    come in the order of their data set; the file then notes whether their numbers ascend in it.
     """
     draft = directory / f"{DATABASE}.new"
     draft.unlink(missing_ok=True)
@@ -59,7 +61,7 @@ def create(
                 if not shard.whole:
                     stored["shard"] = str(shard)
                 numbers = array("q", (row.example for row in examples))
-                if all(map(operator.lt, numbers, itertools.islice(numbers, 1, None))):
+                if in_order and all(map(operator.lt, numbers, itertools.islice(numbers, 1, None))):
                     stored["order"] = "ascending"
                 connection.executemany("INSERT INTO spec VALUES (?, ?)", stored.items())
                 images = ((row.example, row.label, row.name, row.sha256) for row in examples)

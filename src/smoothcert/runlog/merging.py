@@ -175,7 +175,8 @@ def _write(parts: Sequence[Part], draft: Path) -> None:
     furthest = max(parts, key=lambda part: part.specification.rule.n)  # only of 'anytime' they can differ
     specification, images = furthest.specification, furthest.images()
     draft.mkdir()
-    create(draft, specification, images, _environment(parts), rows=_rows(parts, specification, images))
+    rows = _rows(parts, specification, images)
+    create(draft, specification, images, _environment(parts), rows=rows, in_order=False)
     write_configuration(draft, specification, data_dir=_data_dir(furthest.directory))
 
 

@@ -72,7 +72,7 @@ class RunReader:
         return [rows[k] for k in self.shard.positions([row.example for row in rows])]
 
     def image_columns(self) -> Iterator[list[tuple[int, int, str]]]:
-        """Number, label and pixel hash of every image, in index order, some thousand at a time."""
+        """Number, label and pixel hash of every image, in index order, a few at a time."""
         query = "SELECT example, label, sha256 FROM examples ORDER BY example"
         with sqlite_errors(self.directory):
             found = self._connection.execute(query)
