@@ -57,6 +57,9 @@ def test_draws_of_a_later_stage_may_be_stored_first(tmp_path: Path, seed: int) -
     rest = sc.certify(smoothed, targets.images(4), torn, batch=32, **numbers)  # type: ignore[arg-type]
     assert len(rest.outcomes) == 4
     assert tally_digest(sc.open_run(torn)) == tally_digest(sc.open_run(whole))
+    assert sorted(sc.open_run(torn).finished() or ()) == [0, 1, 2, 3], (
+        "the next start would replay the others"
+    )
 
 
 def test_draws_beyond_the_numbers_are_still_refused(tmp_path: Path) -> None:
