@@ -190,8 +190,7 @@ class Simulation:
         hand = self.hands[worker]
         if kind == "dies":
             hand.dead, hand.busy, hand.life = True, False, hand.life + 1
-            for item in hand.held:
-                self.desk.returned(item.number, worker, "it was killed")
+            self.desk.left(worker, "it was killed")
             hand.waiting.clear()
             hand.held.clear()
             self._event(now + 60.0, "back", worker, None)

@@ -57,7 +57,7 @@ BUGS = (
     Bug("threads not tried", "smoothing/checks.py", "with ThreadPoolExecutor(workers) as pool:", "with ThreadPoolExecutor(1) as pool:", "tests/engine/test_run.py -k threads"),
     Bug("evaluation mode forgotten", "smoothing/network.py", "module.eval().to(self.device)", "module.to(self.device)", "tests/engine/test_run.py -k training_mode"),
     Bug("resume draws the batch after the missing one", "engine/plan.py", "            yield number\n", "            yield min(number + 1, self.batches - 1)\n", "tests/engine/test_plan.py tests/engine/test_run.py"),
-    Bug("a kill between commits counts a batch twice", "engine/plan.py", "if not all(stored):", "if not (any(stored) and number % 7):", "tests/engine/test_plan.py tests/engine/test_kill.py"),
+    Bug("a kill between commits counts a batch twice", "engine/plan.py", "if not all(stored):", "if not (any(stored) and number % 7):", "tests/engine/test_plan.py tests/faults/test_driver_killed.py"),
     Bug("rows committed in halves", "runlog/store.py", "with sqlite_errors(self.directory), self._connection:\n            self._connection.executemany", "with sqlite_errors(self.directory):\n            self._connection.isolation_level = None\n            self._connection.executemany", "tests/runlog/test_store.py"),
     Bug("another specification is continued", "runlog/store.py", "if writer.specification.identity() == asked.identity() == writer.identity:", "if writer.identity:", "tests/engine/test_run.py tests/runlog/test_store.py"),
     Bug("row hashes not looked at", "runlog/verify.py", "wrong += digest != row.digest(run.identity) or row.tally.total != row.draws", "wrong += row.tally.total != row.draws", "tests/runlog/test_store.py"),

@@ -1,15 +1,21 @@
-"""Small real runs that tests start in processes of their own, in order to kill them."""
+"""Small real runs that tests start in processes of their own, or in a cluster, in order to disturb them."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import smoothcert as sc
 from smoothcert.datasets import ArrayDataset
-from smoothcert.engine import execute
+from smoothcert.engine import RayCluster, execute
+from smoothcert.engine.execute import Executor
+from smoothcert.runlog.results import Results
 
 CLASSES = tuple("abcde")
 RULES = {
@@ -20,8 +26,11 @@ RULES = {
 }
 
 
-def images(count: int = 12) -> ArrayDataset:
+def images(count: int = 12, *, white: int | None = None) -> ArrayDataset:
+    """Random images; the one at ``white`` any model can tell from the others through the noise."""
     pixels = np.random.default_rng(0).integers(0, 256, size=(count, 1, 8, 8)).astype(np.uint8)
+    if white is not None:
+        pixels[white] = 255
     return ArrayDataset(pixels, np.arange(count) % 5, levels=255, name="random images", classes=CLASSES)
 
 
@@ -32,13 +41,63 @@ def model() -> torch.nn.Sequential:
     )
 
 
-def run(directory: Path, *, rule: str = "fixed", commit_seconds: float = 0.01, **options: object) -> None:
-    """The run that is killed: about half a second of work on one thread."""
+class Slow(torch.nn.Module):
+    """A model that takes its time, so that a fault can meet it at work, whatever the machine."""
+
+    def __init__(self, inner: torch.nn.Module, seconds: float = 0.004) -> None:
+        super().__init__()
+        self.inner, self.seconds = inner, seconds
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        answers: torch.Tensor = self.inner(images)
+        return answers
+
+
+class Deadly(torch.nn.Module):
+    """A model that kills the process it is in over white images, as long as ``trap`` is there.
+
+    Not the process that made it: there it answers, as memory may suffice on one machine and not on another.
+    """
+
+    def __init__(self, inner: torch.nn.Module, trap: Path) -> None:
+        super().__init__()
+        self.inner, self.trap, self.home = inner, trap, os.getpid()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        white = bool((images.mean(dim=(1, 2, 3)) > 0.8).any())
+        if white and os.getpid() != self.home and self.trap.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        answers: torch.Tensor = self.inner(images)
+        return answers
+
+
+def run(
+    directory: Path,
+    *,
+    rule: str = "fixed",
+    commit_seconds: float = 0.01,
+    slow: float = 0.0,
+    address: str | None = None,
+    executor: Executor | RayCluster | str = "local",
+    workers: int = 2,
+    data: ArrayDataset | None = None,
+    classifier: torch.nn.Module | None = None,
+    **more: Any,
+) -> Results:
+    """The run that is disturbed: about half a second of work on one thread.
+
+    ``address`` is of a cluster that evaluates it, ``"local"`` for one that it starts itself.
+    """
     execute.COMMIT_SECONDS = commit_seconds
-    given: dict[str, object] = {"batch": 32, "workers": 2} | RULES[rule] | options
+    if address is not None:
+        executor = RayCluster(address=None if address == "local" else address)
+    data = images() if data is None else data
+    options = {"batch": 32, "workers": workers, "executor": executor, **RULES[rule], **more}
     if rule == "encode":
-        encoder = sc.SmoothedEncoder(model()[:3], sigma=0.5)
-        sc.encode(encoder, images(), directory, **given)  # type: ignore[arg-type]
-        return
-    smoothed = sc.SmoothedClassifier(model(), sigma=0.5)
-    sc.certify(smoothed, images(), directory, **given)  # type: ignore[arg-type]
+        parts = model()[:3]
+        encoder = sc.SmoothedEncoder(Slow(parts, slow) if slow else parts, sigma=0.5)
+        return sc.encode(encoder, data, directory, **options)
+    whole = classifier or model()
+    smoothed = sc.SmoothedClassifier(Slow(whole, slow) if slow else whole, sigma=0.5)
+    return sc.certify(smoothed, data, directory, **options)

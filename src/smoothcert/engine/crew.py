@@ -142,6 +142,7 @@ class Crew:
             ) from error
         self._plans: dict[int, tuple[Any, Any]] = {}
         self._reasons: list[str] = []
+        self._closed = False
         self._posts = dict(enumerate(Post(self._hand.remote()) for _ in range(processes)))
         for post in self._posts.values():
             self._begin(post)
@@ -157,24 +158,32 @@ class Crew:
         """
         desk, closed = Dispatch(queue, self._lanes, [first]), None
         while True:
-            self._hand_out(desk)
-            if not desk.busy:
-                return
             if queue.closed:
+                desk.close()
+                self._closed = True
                 closed = closed or time.monotonic()
                 if time.monotonic() - closed > GRACE:
                     return
+            self._hand_out(desk)
+            if not desk.busy:
+                return
             calls = {call: number for number, post in self._posts.items() for call in post.calls}
             found, _ = self._ray.wait(list(calls), num_returns=1, timeout=WAIT)
             if found:
                 found, _ = self._ray.wait(list(calls), num_returns=len(calls), timeout=0)
             rows: list[TallyRow] = []
+            failure: Exception | None = None
             for call in found:
                 if (number := calls[call]) in self._posts and call in self._posts[number].calls:
-                    rows += self._heard(desk, number, call)
+                    try:
+                        rows += self._heard(desk, number, call)
+                    except Exception as error:  # what came with it still counts
+                        failure = failure or error
             queue.answered(rows)
             self._forget_plans(queue)
             yield rows
+            if failure is not None:
+                raise failure
 
     def note(self) -> str:
         """``8 workers, 1,204 draws/s each (slowest 830 on 10.0.0.3)``."""
@@ -234,13 +243,13 @@ class Crew:
         post = self._posts[number]
         try:
             reply: Reply = self._ray.get(call)
-        except self._ray.exceptions.RayActorError as error:
-            self._died(desk, number, _said(error))
-            return []
         except self._ray.exceptions.RayTaskError as error:
             if post.calls[call] is not None:
                 raise
             self._send_away(desk, number, _said(error))  # it could not even read the run
+            return []
+        except self._ray.exceptions.RayError as error:  # the process, its node, or an answer that lay there
+            self._died(desk, number, _said(error))
             return []
         item = post.calls.pop(call)
         post.place = reply.place
@@ -263,13 +272,14 @@ class Crew:
     def _died(self, desk: Dispatch, number: int, why: str) -> None:
         """Give its batches back and start another process in its place, a few times."""
         post = self._posts[number]
-        items = [item for item in post.calls.values() if item is not None]
         post.calls.clear()
         post.failures, post.ready, post.draws = post.failures + 1, False, 0
         _LOG.warning("a worker on %s died (%s)", post.place, why)
         self._reasons.append(f"a worker on {post.place} died: {why}")
-        for item in items:
-            desk.returned(item.number, number, why)
+        self._ray.kill(post.actor)  # one that only lost touch must not hold its place
+        desk.left(number, why)
+        if self._closed:
+            return
         if post.failures >= MOST_FAILURES:
             self._leave(number)
         else:
@@ -278,11 +288,8 @@ class Crew:
 
     def _send_away(self, desk: Dispatch, number: int, why: str, error: SmoothcertError | None = None) -> None:
         """A worker that may not answer for this run; others may."""
-        post = self._posts[number]
-        for item in post.calls.values():
-            if item is not None:
-                desk.returned(item.number, number, None)
-        self._ray.kill(post.actor)
+        desk.left(number, None)
+        self._ray.kill(self._posts[number].actor)
         _LOG.warning("refused: %s", why)
         self._reasons.append(why)
         self._leave(number, error)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -61,7 +61,7 @@ class Dispatch:
         self._numbers: Iterator[int] = itertools.count()
         self._out: dict[int, Item] = {}
         self._back = deque(Item(next(self._numbers), work) for work in taken)  # and what dead workers left
-        self._load: Counter[int] = Counter()
+        self._held: dict[int, dict[int, None]] = {}  # worker -> numbers of its batches, in the order given
         self._times: deque[float] = deque(maxlen=_REMEMBERED)
         self.repeated = 0
 
@@ -78,7 +78,7 @@ class Dispatch:
 
     def load(self, worker: int) -> int:
         """Batches a worker has."""
-        return self._load[worker]
+        return len(self._held.get(worker, ()))
 
     def give(self, worker: int, now: float) -> Item | None:
         """The next batch for a worker that has room; ``None`` where it has none, or there is nothing.
@@ -86,19 +86,19 @@ class Dispatch:
         First what dead workers left, then new work, then, for a worker with nothing else to do, the batch
         that is out longest, if it is late.
         """
-        if self._load[worker] >= self.depth:
+        if self.load(worker) >= self.depth:
             return None
-        idle = self._load[worker] == 0
+        idle = not self.load(worker)
         item = self._left() or self._new(partly=idle) or (self._late(worker, now) if idle else None)
         if item is not None:
             item.since[worker] = now
             self._out[item.number] = item
-            self._load[worker] += 1
+            self._held.setdefault(worker, {})[item.number] = None
         return item
 
     def answered(self, number: int, worker: int, now: float, seconds: float) -> bool:
         """Whether this answer to a batch is its first, the one that counts; making it took ``seconds``."""
-        self._load[worker] -= 1
+        del self._held[worker][number]
         self._evaluation += 0.1 * (seconds - self._evaluation)
         item = self._out.pop(number, None)
         if item is None:
@@ -106,23 +106,31 @@ class Dispatch:
         self._times.append(now - item.since[worker])
         return True
 
-    def returned(self, number: int, worker: int, died: str | None) -> None:
-        """A worker will not answer: it ``died`` of something, or was sent away and never began.
+    def left(self, worker: int, died: str | None) -> None:
+        """A worker will answer nothing of what it has: it ``died`` of something, or was sent away.
+
+        A death is put down to the batches it was evaluating, not to those that waited behind them.
 
         Raises:
-            WorkersLost: too many died over this batch.
+            WorkersLost: too many died over one batch.
         """
-        self._load[worker] -= 1
-        item = self._out.get(number)
-        if item is None:
-            return
-        del item.since[worker]
-        item.deaths += died is not None
-        if item.deaths >= MOST_DEATHS:
-            raise died_over(item, str(died))
-        if not item.since:
-            del self._out[number]
-            self._back.append(item)
+        guilty = None
+        for place, number in enumerate(self._held.pop(worker, {})):
+            item = self._out.get(number)
+            if item is None:
+                continue  # another worker answered it
+            del item.since[worker]
+            item.deaths += died is not None and place < self._lanes
+            guilty = item if item.deaths >= MOST_DEATHS else guilty
+            if not item.since:
+                del self._out[number]
+                self._back.append(item)
+        if guilty:
+            raise died_over(guilty, str(died))
+
+    def close(self) -> None:
+        """Nothing more is given out: only what is out is waited for."""
+        self._back.clear()
 
     def _left(self) -> Item | None:
         return self._back.popleft() if self._back else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from smoothcert.errors import RunFileError
@@ -16,14 +16,31 @@ APPLICATION = 0x534D4354  # "SMCT": tells our files from other SQLite databases
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Open a run's database; ``RunFileError`` for anything else."""
     with sqlite_errors(path.parent):
-        mode = "rw" if write else "ro"
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30.0)
-        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+        connection = _opened(path, "rw" if write else "ro")
+        try:
+            found = _application(connection)
+        except sqlite3.OperationalError:
+            if write or not path.with_name(f"{path.name}-journal").exists():
+                raise
+            # A writer was killed within a commit. Only one who may write can take it back, so do that first.
+            with closing(_opened(path, "rw")) as other:
+                _application(other)
+            found = _application(connection)
+        if found != APPLICATION:
             connection.close()
             raise not_a_run(path.parent, "it is an SQLite file of something else")
         if write:
             connection.execute("PRAGMA synchronous = FULL")
         return connection
+
+
+def _opened(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=30.0)
+
+
+def _application(connection: sqlite3.Connection) -> int:
+    """Whose file it is; the first look at it, which takes back a commit that was cut off."""
+    return int(connection.execute("PRAGMA application_id").fetchone()[0])
 
 
 @contextmanager
@@ -45,6 +62,11 @@ def sqlite_errors(directory: Path) -> Iterator[None]:
             hint = "Make the directory readable and writable, or choose another one"
         elif "locked" in text:
             hint = "Another program holds the file open; close it and run the same command again"
+        elif "disk I/O" in text:
+            hint = (
+                "See whether the disk works and whether a quota is used up, then run the same command again: "
+                "everything committed is kept"
+            )
         else:
             hint = "Restore it from a copy, or choose another directory"
         raise RunFileError(f"the run file in {directory}", f"cannot be used ({text})", hint) from error

@@ -52,10 +52,13 @@ class RunReader:
             raise not_a_run(directory, "it holds no specification")
         self.specification = Specification.parse(stored["specification"])
         self.identity = stored.get("identity", "")
-        self.environment: dict[str, Any] = json.loads(stored.get("environment", "{}"))
-        self.design_facts: dict[str, Any] = json.loads(stored.get("design", "{}"))
-        self.shard = _stored_shard(directory, stored.get("shard"))
-        self.ordered = stored.get("order") == "ascending"  # of the images in their data set, by number
+        try:
+            self.environment: dict[str, Any] = json.loads(stored.get("environment", "{}"))
+            self.design_facts: dict[str, Any] = json.loads(stored.get("design", "{}"))
+            self.shard = _stored_shard(directory, stored.get("shard"))
+            self.ordered = stored.get("order") == "ascending"  # of the images in their data set, by number
+        except ValueError as error:
+            raise edited(directory, f"what it says about itself is unreadable: {error}") from error
 
     def examples(self) -> list[ExampleRow]:
         """Every image the run is about, in index order."""
@@ -92,7 +95,7 @@ class RunReader:
                 try:
                     tally = tally_from_json(str(counts))
                     row = TallyRow(int(example), str(stage), int(start), int(draws), tally, float(seconds))
-                except ValueError as error:
+                except (ValueError, TypeError) as error:
                     raise edited(
                         self.directory, f"a row of example {example} is unreadable: {error}"
                     ) from error
