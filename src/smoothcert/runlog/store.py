@@ -16,6 +16,7 @@ from typing import Any
 from smoothcert.errors import InvalidInput, RunFileError, SpecificationMismatch
 from smoothcert.runlog.create import FINISHED, INSERT, create, stored_row
 from smoothcert.runlog.database import DATABASE, connect, edited, not_a_run, sqlite_errors
+from smoothcert.runlog.facts import same_facts
 from smoothcert.runlog.lock import RunLock
 from smoothcert.runlog.rows import ExampleRow, TallyRow, data_hash
 from smoothcert.runlog.shard import WHOLE, Shard
@@ -283,10 +284,12 @@ def create_or_resume(
 
 
 def _same_run(writer: RunWriter, asked: Specification) -> None:
-    if writer.specification.identity() == asked.identity() == writer.identity:
-        return
-    writer.close()
-    raise another_run(writer.directory, writer.specification, asked)
+    if not writer.specification.identity() == asked.identity() == writer.identity:
+        writer.close()
+        raise another_run(writer.directory, writer.specification, asked)
+    if not same_facts(writer.design_facts, asked.design().facts()):
+        writer.close()
+        raise edited(writer.directory, "its looks and boundaries are not those that its rule has")
 
 
 def another_run(directory: Path, stored: Specification, asked: Specification) -> SpecificationMismatch:

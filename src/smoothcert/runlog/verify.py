@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from smoothcert.certificates.feature import LAMBDA_SHARE
 from smoothcert.errors import SmoothcertError
+from smoothcert.runlog.facts import same_facts
 from smoothcert.runlog.reading import describe, results
 from smoothcert.runlog.results import Results
 from smoothcert.runlog.roster import Roster
@@ -193,23 +192,12 @@ def _design(run: RunReader) -> tuple[bool, str]:
     if not derived:
         return not stored, f"the rule '{run.specification.rule.stop}' has no boundaries"
     wrong = sorted(
-        key for key in stored.keys() | derived.keys() if not _same(stored.get(key), derived.get(key))
+        key for key in stored.keys() | derived.keys() if not same_facts(stored.get(key), derived.get(key))
     )
     what = f"{len(derived['looks'])} looks from {derived['looks'][0]} to {derived['looks'][-1]:,} draws"
     levels = [found["level"] for found in derived.get("boundaries", [])]
     exact = f"; exact level of each boundary {min(levels):.3g} to {max(levels):.3g}" if levels else ""
     return not wrong, what + exact + (f"; stored otherwise: {', '.join(wrong)}" if wrong else "")
-
-
-def _same(stored: Any, derived: Any) -> bool:
-    """Equal, but for the last digits of a probability, which another processor may round differently."""
-    if isinstance(stored, float) and isinstance(derived, float):
-        return math.isclose(stored, derived, rel_tol=1e-8)
-    if isinstance(stored, list) and isinstance(derived, list):
-        return len(stored) == len(derived) and all(map(_same, stored, derived))
-    if isinstance(stored, dict) and isinstance(derived, dict):
-        return stored.keys() == derived.keys() and all(_same(stored[key], derived[key]) for key in stored)
-    return bool(stored == derived)
 
 
 def _draws(run: RunReader) -> tuple[bool, str]:

@@ -1,0 +1,99 @@
+"""A driver that is asked to stop, that meets another one, or whose clock goes wrong; threads of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.engine import targets
+from tests.faults.drivers import SAID, drive, drive_with_a_bad_clock
+from tests.faults.harness import Whole, begun, refused, start, stored, strike, until
+
+from smoothcert.errors import RunLocked
+
+Report = Callable[[str, object], None]
+Undisturbed = Callable[[str], Whole]
+
+
+@pytest.mark.parametrize("signals", [("SIGTERM",), ("SIGINT",), ("SIGTERM", "SIGTERM"), ("SIGINT", "SIGINT")])
+def test_a_polite_stop_keeps_everything_finished(
+    tmp_path: Path, undisturbed: Undisturbed, report: Report, signals: tuple[str, ...]
+) -> None:
+    """A second Ctrl-C breaks off at once, and keeps what is finished all the same."""
+    directory = tmp_path / "run"
+    process = start(drive, directory, commit_seconds=3600.0, slow=0.004)
+    until(lambda: (directory / "run.toml").exists(), seconds=60, what="the run")
+    process.join(0.3)
+    for name in signals:
+        assert process.pid is not None
+        strike(process.pid, signal.Signals[name])
+        process.join(0.001)
+    process.join()
+    broken_off = signals == ("SIGINT", "SIGINT") and process.exitcode == 1  # a KeyboardInterrupt
+    assert broken_off or process.exitcode == {"SIGTERM": 143, "SIGINT": 130}[signals[0]]
+    reached = sum(draws for _, _, _, draws in stored(directory))
+    assert 0 < reached < 12 * 1_570, "what was finished is committed, though no commit was due"
+    report(" twice ".join(dict.fromkeys(signals)) + (" twice" if len(signals) > 1 else ""), 1)
+    targets.run(directory, slow=1e-6)
+    undisturbed("fixed").matches(directory, report)
+
+
+def certify(place: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "smoothcert", "certify", "--data", "digits:test[:6]", "--sigma", "0.5"]
+    command += ["--stop", "fixed", "--n0", "20", "--n", "3000", "--workers", "1", "--out", "run", *words]
+    return subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_batch_queue_ends_a_command_and_the_same_command_continues(tmp_path: Path, report: Report) -> None:
+    directory = tmp_path / "run" / "sigma-0.5"
+    process = certify(tmp_path)
+    until(lambda: begun(directory), seconds=120, what="the first commit")
+    os.kill(process.pid, signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 143, said
+    assert "stopped:" in said
+    assert "Run the same command to continue" in said
+    assert "Traceback" not in said
+    assert 0 < sum(row[3] for row in stored(directory)) < 6 * 3_020
+    again = certify(tmp_path)
+    _, said = again.communicate()
+    assert again.returncode == 0, said
+    whole = certify(tmp_path, "--out", "whole")
+    whole.communicate()
+    status = [sys.executable, "-m", "smoothcert", "status", "run", "whole", "--json"]
+    found = json.loads(subprocess.run(status, cwd=tmp_path, capture_output=True, check=True).stdout)
+    assert found[0]["tallies"] == found[1]["tallies"]
+    report("SIGTERM to a command", 1)
+
+
+def test_the_second_of_two_drivers_is_refused(
+    tmp_path: Path, undisturbed: Undisturbed, report: Report
+) -> None:
+    directory = tmp_path / "run"
+    first = start(drive, directory, rule="table", slow=0.004)
+    until(lambda: begun(directory), seconds=60, what="the first commit")
+    for _ in range(3):
+        refused(lambda: targets.run(directory, rule="table", slow=0.004), RunLocked, "another process")
+        report("second driver", 1)
+    assert first.is_alive()
+    first.join()
+    assert first.exitcode == 0
+    undisturbed("table").matches(directory, report)
+
+
+@pytest.mark.parametrize("rule", ["fixed", "table"])
+def test_the_clock_is_set_back(tmp_path: Path, undisturbed: Undisturbed, report: Report, rule: str) -> None:
+    directory = tmp_path / "run"
+    process = start(drive_with_a_bad_clock, directory, 1, rule=rule, slow=0.002)
+    process.join()
+    assert process.exitcode == 0
+    jumps = int((tmp_path / SAID).read_text())
+    assert jumps > 10
+    report("clock set back", jumps)
+    undisturbed(rule).matches(directory, report)
