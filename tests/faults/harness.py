@@ -114,7 +114,9 @@ def until(condition: Callable[[], object], *, seconds: float, what: str) -> None
     """Wait for something that must come about."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"{what} did not come about in {seconds:g} s"
+        assert time.monotonic() < end, (
+            f"{what} did not come about in {seconds:g} s; here are {[title(pid) for pid in descendants(os.getpid())]}"
+        )
         time.sleep(0.01)
 
 
@@ -164,6 +166,21 @@ def descendants(root: int) -> list[int]:
 def hands(root: int | None = None) -> list[int]:
     """The worker processes of the clusters that this process started: no one else's."""
     return [pid for pid in descendants(root or os.getpid()) if title(pid).startswith("ray::Hand")]
+
+
+def marked(mark: str) -> list[int]:
+    """All processes that were started with ``SMOOTHCERT_TEST_MARK`` of that value."""
+    return [
+        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _has(entry, mark)
+    ]
+
+
+def _has(process: Path, mark: str) -> bool:
+    try:
+        found = f"SMOOTHCERT_TEST_MARK={mark}".encode() in (process / "environ").read_bytes()
+    except (OSError, ProcessLookupError):
+        return False
+    return found and alive(int(process.name))
 
 
 def title(pid: int) -> str:

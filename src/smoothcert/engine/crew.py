@@ -32,6 +32,7 @@ WAIT = 0.5  # seconds without an answer after which progress is shown and signal
 GRACE = 20.0  # seconds a stopped run waits for the batches that are out; a batch queue kills after 30
 MOST_FAILURES = 3  # deaths of a worker in a row, without an answer between, after which it is not replaced
 _KEPT_PLANS = 64
+_PREAMBLE = "The actor is dead because its worker process has died. "
 _OF_THE_NODE = (WorkerRefused, DataError, CheckpointError)  # another node may well do
 _LOG = logging.getLogger("smoothcert")
 
@@ -275,9 +276,9 @@ class Crew:
         post.calls.clear()
         post.failures, post.ready, post.draws = post.failures + 1, False, 0
         _LOG.warning("a worker on %s died (%s)", post.place, why)
-        self._reasons.append(f"a worker on {post.place} died: {why}")
         self._ray.kill(post.actor)  # one that only lost touch must not hold its place
-        desk.left(number, why)
+        over = [f" over draws {item}" for item in desk.left(number, why)]
+        self._reasons.append(f"a worker on {post.place} died{''.join(over[:1])}: {why}")
         if self._closed:
             return
         if post.failures >= MOST_FAILURES:
@@ -303,7 +304,7 @@ class Crew:
             raise error
         raise WorkersLost(
             "no worker is left",
-            "all of them died again and again or were refused. The last: " + "; ".join(self._reasons[-3:]),
+            "all of them died again and again or were refused. The last: " + "; ".join(self._reasons[-2:]),
             "Nothing that was answered is lost. If memory ran out, start fewer workers on a node (--workers) "
             "or a new run with a smaller --batch; then run the same command to continue",
         )
@@ -314,9 +315,10 @@ class Crew:
 
 
 def _said(error: Exception) -> str:
-    """The line of Ray's report that says what happened."""
+    """The line of Ray's report that says what happened, without its guesses why."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [
         line for line in lines if "Error" in line or "memory" in line or "SIG" in line or "node" in line
     ]
-    return (telling or lines or [type(error).__name__])[-1][:300]
+    said = (telling or lines or [type(error).__name__])[-1]
+    return said.split(" Some common causes")[0].removeprefix(_PREAMBLE)[:300]

@@ -44,6 +44,10 @@ class Item:
     since: dict[int, float] = field(default_factory=dict)
     deaths: int = 0
 
+    def __str__(self) -> str:
+        segment = self.work.batch[0].segment
+        return f"from {segment.first} of image {segment.example}"
+
 
 class Dispatch:
     """The desk at which workers (numbers) fetch work and leave answers.
@@ -106,27 +110,26 @@ class Dispatch:
         self._times.append(now - item.since[worker])
         return True
 
-    def left(self, worker: int, died: str | None) -> None:
+    def left(self, worker: int, died: str | None) -> list[Item]:
         """A worker will answer nothing of what it has: it ``died`` of something, or was sent away.
 
-        A death is put down to the batches it was evaluating, not to those that waited behind them.
+        A death is put down to the batches it was evaluating, which are returned, not to those that waited
+        behind them.
 
         Raises:
             WorkersLost: too many died over one batch.
         """
-        guilty = None
-        for place, number in enumerate(self._held.pop(worker, {})):
-            item = self._out.get(number)
-            if item is None:
-                continue  # another worker answered it
+        held = [self._out[number] for number in self._held.pop(worker, {}) if number in self._out]
+        for place, item in enumerate(held):
             del item.since[worker]
             item.deaths += died is not None and place < self._lanes
-            guilty = item if item.deaths >= MOST_DEATHS else guilty
             if not item.since:
-                del self._out[number]
+                del self._out[item.number]
                 self._back.append(item)
-        if guilty:
-            raise died_over(guilty, str(died))
+        for item in held:
+            if item.deaths >= MOST_DEATHS:
+                raise died_over(item, str(died))
+        return held[: self._lanes]
 
     def close(self) -> None:
         """Nothing more is given out: only what is out is waited for."""
@@ -154,10 +157,8 @@ class Dispatch:
 
 def died_over(item: Item, why: str) -> WorkersLost:
     """The error for work that kills whoever touches it."""
-    segment = item.work.batch[0].segment
     return WorkersLost(
-        f"{item.deaths} workers died one after the other over the same draws (from {segment.first} of image "
-        f"{segment.example})",
+        f"{item.deaths} workers died one after the other over the same draws ({item})",
         f"trying again would not end. The last one: {why}",
         "Nothing that was answered is lost. If memory ran out, start fewer workers on a node (--workers) or "
         "a new run with a smaller --batch; then run the same command to continue",

@@ -54,7 +54,7 @@ def sqlite_errors(directory: Path) -> Iterator[None]:
             f"already holds these draws ({error})",
             "Report this as a bug of smoothcert",
         ) from error
-    except (sqlite3.DatabaseError, OSError) as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError, OSError) as error:
         text = str(error)
         if "full" in text or "No space" in text:
             hint = "Free some space and run the same command again: everything committed is kept"

@@ -1,4 +1,4 @@
-"""The looks and boundaries of a stopping rule as a run file stores them, compared with those derived afresh."""
+"""Looks and boundaries of a stopping rule as a run file stores them, and as they are derived afresh."""
 
 from __future__ import annotations
 

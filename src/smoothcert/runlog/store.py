@@ -287,7 +287,7 @@ def _same_run(writer: RunWriter, asked: Specification) -> None:
     if not writer.specification.identity() == asked.identity() == writer.identity:
         writer.close()
         raise another_run(writer.directory, writer.specification, asked)
-    if not same_facts(writer.design_facts, asked.design().facts()):
+    if not same_facts(writer.design_facts, writer.specification.design().facts()):
         writer.close()
         raise edited(writer.directory, "its looks and boundaries are not those that its rule has")
 
