@@ -33,6 +33,7 @@ SEQUENTIAL = "tests/bounds/test_sequential.py"
 COURSES = "tests/certificates"
 BACKENDS, CALIBRATION = "tests/backends", "tests/smoothing/test_calibration.py"
 ENCODERS, VLM = "tests/encoders", "tests/smoothing/test_vlm.py"
+CLUSTER_FAULTS = "tests/faults/test_cluster_faults.py"
 BOOSTER, MAPPER = "tests/training/test_booster.py", "tests/encoders/test_mapper.py"
 CONTINUE = "tests/engine/test_continue.py"
 BUGS = (
@@ -342,6 +343,28 @@ BUGS = (
     Bug("continue: an image after a finished one is not read", "runlog/finished.py", "start = ranked.find(0, last + 1)", "start = ranked.find(0, last + 3)", "tests/runlog/test_roster.py -k stretches"),
     Bug("continue: the first batch of an unfinished image is left out", "engine/plan.py", "number = max(number, begun * self.draws_each // self.batch)", "number = max(number, begun * self.draws_each // self.batch + 1)", "tests/engine/test_plan.py -k missing"),
     Bug("continue: finished images are begun again", "engine/job.py", "stored, batch, most, finished), tracker", "stored, batch, most), tracker", f"{CONTINUE} -k exactly"),
+    Bug("faults: a second answer to a batch counts too", "engine/dispatch.py", "        if item is None:\n            return False\n", "        if item is None:\n            return True\n", "tests/engine/test_dispatch.py"),
+    Bug("faults: batches of dead workers are forgotten", "engine/dispatch.py", "                self._back.append(item)\n", "", "tests/engine/test_dispatch.py"),
+    Bug("faults: batches that waited are blamed for a death", "engine/dispatch.py", "died is not None and place < self._lanes", "died is not None", "tests/engine/test_dispatch.py"),
+    Bug("faults: being sent away counts as dying", "engine/dispatch.py", "died is not None and place < self._lanes", "place < self._lanes", "tests/engine/test_dispatch.py"),
+    Bug("faults: busy workers repeat late batches", "engine/dispatch.py", "(self._late(worker, now) if idle else None)", "self._late(worker, now)", "tests/engine/test_dispatch.py"),
+    Bug("faults: a deadly batch is tried for ever", "engine/dispatch.py", "if item.deaths >= MOST_DEATHS:", "if False:", "tests/engine/test_dispatch.py"),
+    Bug("faults: any number of batches in flight", "engine/dispatch.py", "if self.load(worker) >= self.depth:", "if self.load(worker) >= 99:", "tests/engine/test_dispatch.py"),
+    Bug("faults: a closed desk gives out what was left", "engine/dispatch.py", "        self._back.clear()", "        pass", "tests/engine/test_dispatch.py"),
+    Bug("faults: a worker with other weights goes on", "engine/bench.py", "            raise refused(lines)", "            pass", f"{CLUSTER_FAULTS} -k not_the_right_ones"),
+    Bug("faults: a worker that answers otherwise goes on", "engine/bench.py", "if probe(self._evaluation, example) != answers:", "if False:", f"{CLUSTER_FAULTS} -k no_worker_is"),
+    Bug("faults: another version goes on", "engine/bench.py", "if shipment.version != smoothcert.__version__:", "if False:", "tests/engine/test_cluster.py -k version"),
+    Bug("faults: switches of torch do not travel", "engine/bench.py", "        _set_numerics(shipment.numerics)\n", "", "tests/engine/test_cluster.py -k switches"),
+    Bug("faults: pixels on a node not looked at", "engine/bench.py", "if example_row(self._data[position], self._data.shape).sha256 != expected:", "if False:", "tests/engine/test_cluster.py -k pixels"),
+    Bug("faults: a missing file on one node ends the run", "engine/crew.py", "(WorkerRefused, DataError, CheckpointError)  #", "(WorkerRefused, DataError)  #", f"{CLUSTER_FAULTS} -k not_the_right_ones"),
+    Bug("faults: a dead worker ends the run", "engine/crew.py", "MOST_FAILURES = 3", "MOST_FAILURES = 1", f"{CLUSTER_FAULTS} -k workers_are_killed"),
+    Bug("faults: two drivers on one run", "runlog/lock.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "tests/faults/test_driver_stopped.py -k second"),
+    Bug("faults: a commit that was cut off stays so", "runlog/store.py", '            with closing(_opened(path, "rw")) as other:\n                _application(other)\n', "", "tests/faults/test_run_file.py -k 'cut_off or journal'"),
+    Bug("faults: a damaged file is continued", "runlog/store.py", "        _undamaged(writer)\n", "", "tests/faults/test_run_file.py -k no_row_shows"),
+    Bug("faults: other boundaries are continued", "runlog/store.py", "    if not same_facts(", "    if False and not same_facts(", "tests/faults/test_run_file.py -k no_row_shows"),
+    Bug("faults: a quota is taken for a torn file", "runlog/store.py", 'elif "disk I/O" in text:', 'elif "disk I/O" in text + "no":\n            hint = "x"\n        elif "":', "tests/faults/test_run_file.py -k may_not_grow"),
+    Bug("faults: what is pending is lost when a run is stopped", "engine/execute.py", "        finally:\n            writer.append(pending.joined())", "        finally:\n            pass", "tests/faults/test_driver_stopped.py -k polite"),
+    Bug("faults: commits by the clock on the wall", "engine/execute.py", "import time\n", "import time as wall\nfrom types import SimpleNamespace\n\ntime = SimpleNamespace(monotonic=lambda: wall.time())\n", "tests/faults/test_driver_stopped.py -k clock"),
 )  # fmt: skip
 
 

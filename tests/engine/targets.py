@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from smoothcert.datasets import ArrayDataset
 from smoothcert.engine import RayCluster, execute, specify
 from smoothcert.engine.execute import Executor
 from smoothcert.errors import CheckpointError
+from smoothcert.protocols import Example
 from smoothcert.runlog.results import Results
 
 CLASSES = tuple("abcde")
@@ -73,6 +75,49 @@ class Deadly(torch.nn.Module):
         return answers
 
 
+class Confused(Deadly):
+    """A model that fails over white images anywhere but at home: an answer without classes, or a bug."""
+
+    def __init__(self, inner: torch.nn.Module, trap: Path, *, bug: bool = False) -> None:
+        super().__init__(inner, trap)
+        self.bug = bug
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answers: torch.Tensor = self.inner(images)
+        white = bool((images.mean(dim=(1, 2, 3)) > 0.8).any())
+        if not white or os.getpid() == self.home or not self.trap.exists():
+            return answers
+        if self.bug:
+            raise ZeroDivisionError("a model with a bug")
+        return answers[:, :1]
+
+
+class Choosy(torch.nn.Module):
+    """A model that answers otherwise where torch rounds otherwise than its author chose."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answers: torch.Tensor = self.inner(images)
+        return answers if torch.get_float32_matmul_precision() == "high" else -answers
+
+
+class OtherElsewhere(ArrayDataset):
+    """A data set of which another node has another version: one pixel of image 5 differs."""
+
+    home: int
+
+    def __getitem__(self, position: int) -> Example:
+        found = super().__getitem__(position)
+        if position != 5 or os.getpid() == self.home:
+            return found
+        pixels = np.array(found.image)
+        pixels[0, 0, 0] ^= 1
+        return dataclasses.replace(found, image=pixels)
+
+
 def load_other_weights() -> sc.SmoothedClassifier:
     other = model()
     with torch.no_grad():
@@ -96,6 +141,15 @@ def load_with_another_torch() -> sc.SmoothedClassifier:
 
 def load() -> sc.SmoothedClassifier:
     return sc.SmoothedClassifier(Slow(model(), 0.02), sigma=0.5)
+
+
+def load_choosy() -> sc.SmoothedClassifier:
+    return sc.SmoothedClassifier(Choosy(model()), sigma=0.5)
+
+
+def load_that_rounds_otherwise() -> sc.SmoothedClassifier:
+    torch.set_float32_matmul_precision("high")
+    return load_choosy()
 
 
 def loaded_in_turn(place: Path) -> sc.SmoothedClassifier:

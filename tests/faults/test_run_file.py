@@ -93,7 +93,7 @@ def tear(
 def test_a_torn_run_file_is_refused_untouched(
     half: Path, tmp_path: Path, undisturbed: Undisturbed, report: Report, kind: Callable[..., bytes]
 ) -> None:
-    tear(half, tmp_path, undisturbed("table"), report, kind, 12)
+    tear(half, tmp_path, undisturbed("table"), report, kind, 8)
 
 
 @pytest.mark.faults_long
@@ -102,6 +102,32 @@ def test_many_torn_run_files_are_refused_untouched(
     half: Path, tmp_path: Path, undisturbed: Undisturbed, report: Report, kind: Callable[..., bytes]
 ) -> None:
     tear(half, tmp_path, undisturbed("table"), report, kind, 250)
+
+
+def test_damage_that_no_row_shows_is_refused(half: Path, tmp_path: Path, report: Report) -> None:
+    """In the head of the file, which SQLite alone understands; in the boundaries, which the rows do not name."""
+    for spoil in (spoil_the_head, spoil_a_boundary):
+        directory = copied(half, tmp_path / "run")
+        spoil(directory / "run.db")
+        before = (directory / "run.db").read_bytes()
+        refused(lambda: continued(directory), RunFileError, "edited or damaged")  # noqa: B023
+        assert (directory / "run.db").read_bytes() == before
+        report("run.db flipped", 1)
+
+
+def spoil_the_head(path: Path) -> None:
+    torn = bytearray(path.read_bytes())
+    torn[67] ^= 1
+    path.write_bytes(torn)
+
+
+def spoil_a_boundary(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    change = "UPDATE spec SET value = replace(value, '\"looks\": [32, 48', '\"looks\": [32, 49') WHERE key = 'design'"
+    connection.execute(change)
+    connection.commit()
+    assert "[32, 49" in connection.execute("SELECT value FROM spec WHERE key = 'design'").fetchone()[0]
+    connection.close()
 
 
 def another_database(path: Path) -> None:

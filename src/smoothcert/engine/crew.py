@@ -6,6 +6,7 @@ Importing this needs Ray's package only when a crew is made.
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 import time
 from collections import OrderedDict
@@ -135,7 +136,7 @@ class Crew:
         self._hand = hand.options(max_concurrency=lanes, scheduling_strategy="SPREAD", **resources)
         try:
             self._shipment = ray.put(shipment)
-        except (TypeError, AttributeError, OSError) as error:
+        except (TypeError, AttributeError, OSError, RuntimeError, pickle.PicklingError) as error:
             raise InvalidInput(
                 "this model or data set",
                 f"cannot be sent to other processes ({str(error).splitlines()[0]})",

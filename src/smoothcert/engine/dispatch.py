@@ -24,6 +24,7 @@ SHORTEST = 0.5  # seconds: below, a batch is not late
 AHEAD = 0.1  # seconds of work that wait at a worker, more than a message takes
 MOST_AHEAD = 16  # batches that wait there
 MOST_DEATHS = 4  # workers that died over one batch before the run gives up
+_NAMED = 4  # images of a batch that an error names
 _REMEMBERED = 200  # answers whose times make up the usual one
 
 
@@ -45,8 +46,9 @@ class Item:
     deaths: int = 0
 
     def __str__(self) -> str:
-        segment = self.work.batch[0].segment
-        return f"from {segment.first} of image {segment.example}"
+        counted = [part.segment for part in self.work.batch if part.counted]
+        images = dict.fromkeys(f"image {segment.example}" for segment in counted)
+        return f"from {counted[0].first} of {', '.join([*images][:_NAMED])}{', ...' * (len(images) > _NAMED)}"
 
 
 class Dispatch:

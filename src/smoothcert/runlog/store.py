@@ -37,6 +37,7 @@ __all__ = [
     "stored_specification",
 ]
 
+_LOOKED_THROUGH = 1 << 26  # bytes of a file that is looked through before a run goes on; larger: by verify
 _ALL = (-(2**63), 2**63 - 1)  # the first and the last number an image can have
 _CHUNK = 1 << 8  # images read at a time: so few that Python's collector has nothing to walk through
 
@@ -274,6 +275,7 @@ def create_or_resume(
         if not (directory / DATABASE).exists():
             create(directory, specification, examples, environment, shard)
         writer = RunWriter(directory, lock)
+        _undamaged(writer)
         _same_run(writer, specification)
         writer.shard.check_asked(shard, directory)
         writer.raise_draws(specification)
@@ -281,6 +283,15 @@ def create_or_resume(
         lock.release()
         raise
     return writer
+
+
+def _undamaged(writer: RunWriter) -> None:
+    """Refuse a file that SQLite finds damaged, where looking at all of it takes no time to speak of."""
+    if (writer.directory / DATABASE).stat().st_size <= _LOOKED_THROUGH and (
+        found := writer.integrity()
+    ) != "ok":
+        writer.close()
+        raise edited(writer.directory, f"SQLite says: {' '.join(found.split())[:300]}")
 
 
 def _same_run(writer: RunWriter, asked: Specification) -> None:
