@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.engine import targets
 
 import smoothcert as sc
+from smoothcert.engine.cluster import connect
 from smoothcert.errors import Interrupted, SmoothcertError
 
 SAID = "said.txt"
@@ -78,3 +79,10 @@ def drive_with_a_bad_clock(directory: Path, seed: int, **options: object) -> Non
     threading.Thread(target=meddle, daemon=True).start()
     drive(directory, **options)
     (directory.parent / SAID).write_text(str(jumps[0]))
+
+
+def connect_and_be_ended(address: str) -> None:
+    """SIGTERM meets a driver that has joined a cluster and not begun its run."""
+    connect(address, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine import targets
@@ -16,6 +17,7 @@ from tests.faults.harness import Run, Whole, begun, refused, start, stored, stri
 
 import smoothcert as sc
 from smoothcert.errors import RunLocked
+from smoothcert.runlog.store import RunWriter
 
 Report = Callable[[str, object], None]
 Undisturbed = Callable[[str], Whole]
@@ -42,6 +44,27 @@ def test_a_polite_stop_keeps_everything_finished(
     report(" twice ".join(dict.fromkeys(signals)) + (" twice" if len(signals) > 1 else ""), 1)
     targets.run(directory, slow=1e-6)
     undisturbed("fixed").matches(directory, report)
+
+
+def test_broken_off_at_the_end_of_a_commit_nothing_is_committed_twice(
+    tmp_path: Path, undisturbed: Undisturbed, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second Ctrl-C may come between a commit and the next line."""
+    append, times = RunWriter.append, [0]
+
+    def interrupted(writer: RunWriter, rows: Any, finished: Any = ()) -> None:
+        append(writer, rows, finished)
+        times[0] += 1
+        if times[0] == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunWriter, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        targets.run(tmp_path / "run", commit_seconds=0.0)
+    monkeypatch.undo()
+    report("SIGINT twice", 1)
+    targets.run(tmp_path / "run")
+    undisturbed("fixed").matches(tmp_path / "run", report)
 
 
 def certify(place: Path, *words: str) -> subprocess.Popen[str]:
@@ -95,7 +118,8 @@ def test_the_clock_is_set_back(tmp_path: Path, undisturbed: Undisturbed, report:
     directory = tmp_path / "run"
     process = start(drive_with_a_bad_clock, directory, 1, rule=rule, slow=0.004)
     until(lambda: begun(directory) or not process.is_alive(), seconds=60, what="a commit")
-    assert process.is_alive(), "commits go on, whatever the clock says"
+    stored_by_then = sum(draws for _, _, _, draws in stored(directory))
+    assert stored_by_then < undisturbed(rule).run.draws.total(), "commits go on, whatever the clock says"
     process.join()
     assert process.exitcode == 0
     jumps = int((tmp_path / SAID).read_text())

@@ -101,7 +101,7 @@ def test_a_torn_run_file_is_refused_untouched(
 def test_many_torn_run_files_are_refused_untouched(
     half: Path, tmp_path: Path, undisturbed: Undisturbed, report: Report, kind: Callable[..., bytes]
 ) -> None:
-    tear(half, tmp_path, undisturbed("table"), report, kind, 250)
+    tear(half, tmp_path, undisturbed("table"), report, kind, 150)
 
 
 def test_damage_that_no_row_shows_is_refused(half: Path, tmp_path: Path, report: Report) -> None:

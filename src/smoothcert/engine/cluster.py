@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +148,8 @@ def connect(address: str | None, cores: int) -> dict[str, float]:
             }
         )
         try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+            with _own_signals():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise InvalidInput(
                 f"a Ray cluster at {there or 'this machine'}",
@@ -154,3 +158,14 @@ def connect(address: str | None, cores: int) -> dict[str, float]:
             ) from error
     resources: Any = ray.cluster_resources  # untyped
     return dict(resources())
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does on SIGTERM: Ray would end it with status 15, which nobody expects."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

@@ -114,8 +114,10 @@ class Queue:
         """Store what was answered since the last time."""
         # Open-ended images are never finished for good: more draws may be asked of them another day.
         notes = () if self._specification.rule.open_ended else self._finished
-        writer.append(self._pending.joined(), notes)
+        rows = self._pending.joined()
+        # Forgotten first: whoever breaks off at the end of the commit must not have them committed twice.
         self._pending.rows, self._finished = [], []
+        writer.append(rows, notes)
 
     def finished(self, example: int) -> bool:
         """Whether an image that was under way needs no more draws."""

@@ -1,10 +1,31 @@
-"""Looks and boundaries of a stopping rule as a run file stores them, and as they are derived afresh."""
+"""Is a run file fit to be continued? What SQLite finds, and what the file says of the rule it follows."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from smoothcert.runlog.database import DATABASE, edited
+
+if TYPE_CHECKING:
+    from smoothcert.runlog.store import RunReader
+
+_LOOKED_THROUGH = 1 << 26  # bytes: a larger file is not checked whole before a run goes on, but by verify
+
+
+def check_undamaged(run: RunReader) -> None:
+    """``RunFileError`` for a file that SQLite finds damaged, where looking at all of it takes no time."""
+    if (run.directory / DATABASE).stat().st_size > _LOOKED_THROUGH:
+        return
+    if (found := run.integrity()) != "ok":
+        raise edited(run.directory, f"SQLite says: {' '.join(found.split())[:300]}")
+
+
+def check_boundaries(run: RunReader) -> None:
+    """``RunFileError`` where the stored looks and boundaries are not those of the rule: verify would fail."""
+    if not same_facts(run.design_facts, run.specification.design().facts()):
+        raise edited(run.directory, "its looks and boundaries are not those that its rule has")
 
 
 def same_facts(stored: Any, derived: Any) -> bool:

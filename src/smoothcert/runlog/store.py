@@ -16,7 +16,7 @@ from typing import Any
 from smoothcert.errors import InvalidInput, RunFileError, SpecificationMismatch
 from smoothcert.runlog.create import FINISHED, INSERT, create, stored_row
 from smoothcert.runlog.database import DATABASE, connect, edited, not_a_run, sqlite_errors
-from smoothcert.runlog.facts import same_facts
+from smoothcert.runlog.facts import check_boundaries, check_undamaged
 from smoothcert.runlog.lock import RunLock
 from smoothcert.runlog.rows import ExampleRow, TallyRow, data_hash
 from smoothcert.runlog.shard import WHOLE, Shard
@@ -37,7 +37,6 @@ __all__ = [
     "stored_specification",
 ]
 
-_LOOKED_THROUGH = 1 << 26  # bytes of a file that is looked through before a run goes on; larger: by verify
 _ALL = (-(2**63), 2**63 - 1)  # the first and the last number an image can have
 _CHUNK = 1 << 8  # images read at a time: so few that Python's collector has nothing to walk through
 
@@ -57,10 +56,10 @@ class RunReader:
         try:
             self.environment: dict[str, Any] = json.loads(stored.get("environment", "{}"))
             self.design_facts: dict[str, Any] = json.loads(stored.get("design", "{}"))
-            self.shard = _stored_shard(directory, stored.get("shard"))
-            self.ordered = stored.get("order") == "ascending"  # of the images in their data set, by number
         except ValueError as error:
             raise edited(directory, f"what it says about itself is unreadable: {error}") from error
+        self.shard = _stored_shard(directory, stored.get("shard"))
+        self.ordered = stored.get("order") == "ascending"  # of the images in their data set, by number
 
     def examples(self) -> list[ExampleRow]:
         """Every image the run is about, in index order."""
@@ -275,32 +274,24 @@ def create_or_resume(
         if not (directory / DATABASE).exists():
             create(directory, specification, examples, environment, shard)
         writer = RunWriter(directory, lock)
-        _undamaged(writer)
+    except BaseException:
+        lock.release()
+        raise
+    try:
+        check_undamaged(writer)
         _same_run(writer, specification)
         writer.shard.check_asked(shard, directory)
         writer.raise_draws(specification)
     except BaseException:
-        lock.release()
+        writer.close()
         raise
     return writer
 
 
-def _undamaged(writer: RunWriter) -> None:
-    """Refuse a file that SQLite finds damaged, where looking at all of it takes no time to speak of."""
-    if (writer.directory / DATABASE).stat().st_size <= _LOOKED_THROUGH and (
-        found := writer.integrity()
-    ) != "ok":
-        writer.close()
-        raise edited(writer.directory, f"SQLite says: {' '.join(found.split())[:300]}")
-
-
 def _same_run(writer: RunWriter, asked: Specification) -> None:
     if not writer.specification.identity() == asked.identity() == writer.identity:
-        writer.close()
         raise another_run(writer.directory, writer.specification, asked)
-    if not same_facts(writer.design_facts, writer.specification.design().facts()):
-        writer.close()
-        raise edited(writer.directory, "its looks and boundaries are not those that its rule has")
+    check_boundaries(writer)
 
 
 def another_run(directory: Path, stored: Specification, asked: Specification) -> SpecificationMismatch:
