@@ -358,6 +358,7 @@ BUGS = (
     Bug("faults: pixels on a node not looked at", "engine/bench.py", "if example_row(self._data[position], self._data.shape).sha256 != expected:", "if False:", "tests/engine/test_cluster.py -k pixels"),
     Bug("faults: a missing file on one node ends the run", "engine/crew.py", "(WorkerRefused, DataError, CheckpointError)  #", "(WorkerRefused, DataError)  #", f"{CLUSTER_FAULTS} -k not_the_right_ones"),
     Bug("faults: a dead worker ends the run", "engine/crew.py", "MOST_FAILURES = 3", "MOST_FAILURES = 1", f"{CLUSTER_FAULTS} -k workers_are_killed"),
+    Bug("faults: a run waits for room in silence", "engine/crew.py", "self._started > PATIENCE", "self._started > 1e9", f"{CLUSTER_FAULTS} -k waits_for_room"),
     Bug("faults: two drivers on one run", "runlog/lock.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "tests/faults/test_driver_stopped.py -k second"),
     Bug("faults: a commit that was cut off stays so", "runlog/database.py", '            with closing(_opened(path, "rw")) as other:\n                _application(other)\n', "", "tests/faults/test_run_file.py -k 'cut_off or journal'"),
     Bug("faults: a damaged file is continued", "runlog/store.py", "        check_undamaged(writer)\n", "", "tests/faults/test_run_file.py -k no_row_shows"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import random
 import signal
 import threading
@@ -34,7 +35,14 @@ from tests.faults.harness import (
 
 from smoothcert.engine import RayCluster, crew
 from smoothcert.engine.dispatch import Dispatch
-from smoothcert.errors import CheckpointError, RunLocked, SmoothcertError, WorkerRefused, WorkersLost
+from smoothcert.errors import (
+    CheckpointError,
+    Interrupted,
+    RunLocked,
+    SmoothcertError,
+    WorkerRefused,
+    WorkersLost,
+)
 
 Report = Callable[[str, object], None]
 Undisturbed = Callable[[str], Whole]
@@ -363,6 +371,22 @@ def test_no_worker_is_the_right_one(
     refused(lambda: targets.run(tmp_path / "run", executor=on(cluster, load=load), **options), kind, *words)
     report("worker refused", 1)
     assert not stored(tmp_path / "run")
+
+
+def test_a_run_that_waits_for_room_says_so(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch queue may end it meanwhile, at once."""
+    monkeypatch.setattr(crew, "PATIENCE", 1.0)
+    timer = threading.Timer(4.0, strike, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING, "smoothcert"), pytest.raises(Interrupted):
+        targets.run(tmp_path / "run", executor=on(cluster), workers=1, threads=64)
+    assert time.monotonic() - started < crew.GRACE
+    said = [record.getMessage() for record in caplog.records if "no worker has begun" in record.getMessage()]
+    assert len(said) == 1
+    assert "'num_cpus': 64" in said[0]
 
 
 # The driver is stopped, meets another, loses its clock.

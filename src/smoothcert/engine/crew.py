@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import logging
 import pickle
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from smoothcert.engine.bench import Bench, Places, Shipment
+from smoothcert.engine.bench import Shipment
 from smoothcert.engine.dispatch import Dispatch, Item
 from smoothcert.engine.evaluate import Work
 from smoothcert.engine.execute import Queue
+from smoothcert.engine.hand import Hand, Reply
 from smoothcert.errors import (
     CheckpointError,
     DataError,
@@ -30,68 +29,13 @@ from smoothcert.runlog.roster import Roster
 from smoothcert.runlog.store import TallyRow
 
 WAIT = 0.5  # seconds without an answer after which progress is shown and signals are obeyed
+PATIENCE = 60.0  # seconds until somebody who waits for a first worker is told what it waits for
 GRACE = 20.0  # seconds a stopped run waits for the batches that are out; a batch queue kills after 30
 MOST_FAILURES = 3  # deaths of a worker in a row, without an answer between, after which it is not replaced
-_KEPT_PLANS = 64
 _PREAMBLE = "The actor is dead because its worker process has died. "
 _OF_THE_NODE = (WorkerRefused, DataError, CheckpointError)  # another node may well do
+_ASKED = ("CPU", "GPU")
 _LOG = logging.getLogger("smoothcert")
-
-
-class Reply(NamedTuple):
-    """What a worker says: rows, or an error of ours; and where it is."""
-
-    rows: list[TallyRow]
-    error: SmoothcertError | None
-    place: str
-
-
-class Hand:
-    """A worker process (the actor): gets the run once, then evaluates what it is given."""
-
-    def __init__(self) -> None:
-        self._bench: Bench | None = None
-        self._plans: OrderedDict[str, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def begin(self, shipment: Shipment) -> Reply:
-        """Load the models and prove that they answer as the driver's do."""
-        try:
-            self._bench = Bench(shipment)
-        except SmoothcertError as error:
-            return Reply([], error, _place())
-        return Reply([], None, _place())
-
-    def rows(self, task: Work, places: Places) -> Reply:
-        """Evaluate a batch; its plans come as references."""
-        assert self._bench is not None, "work before the run was there"
-        try:
-            plans = {example: self._plan(reference) for example, reference in task.plans.items()}
-            return Reply(self._bench.rows(task._replace(plans=plans), places), None, _place())
-        except SmoothcertError as error:
-            return Reply([], error, _place())
-
-    def _plan(self, reference: Any) -> Any:
-        """A plan by its reference, fetched once; ``None`` where there is none yet."""
-        import ray
-
-        if reference is None:
-            return None
-        with self._lock:
-            name = reference.hex()
-            if name not in self._plans:
-                self._plans[name] = ray.get(reference)
-                while len(self._plans) > _KEPT_PLANS:
-                    self._plans.popitem(last=False)
-            self._plans.move_to_end(name)
-            return self._plans[name]
-
-
-def _place() -> str:
-    import ray
-
-    address: Any = ray.util.get_node_ip_address  # untyped
-    return str(address())
 
 
 @dataclass
@@ -145,6 +89,7 @@ class Crew:
         self._plans: dict[int, tuple[Any, Any]] = {}
         self._reasons: list[str] = []
         self._closed = False
+        self._resources, self._started, self._told = resources, time.monotonic(), False
         self._posts = dict(enumerate(Post(self._hand.remote()) for _ in range(processes)))
         for post in self._posts.values():
             self._begin(post)
@@ -183,6 +128,7 @@ class Crew:
                         failure = failure or error
             queue.answered(rows)
             self._forget_plans(queue)
+            self._say_what_is_waited_for()
             yield rows
             if failure is not None:
                 raise failure
@@ -232,6 +178,19 @@ class Crew:
         if example not in self._plans or self._plans[example][0] is not plan:
             self._plans[example] = (plan, self._ray.put(plan))
         return self._plans[example][1]
+
+    def _say_what_is_waited_for(self) -> None:
+        """Once, where no worker has begun for long: the cluster may have no room for any."""
+        if self._told or any(post.ready for post in self._posts.values()):
+            return
+        if time.monotonic() - self._started > PATIENCE:
+            self._told = True
+            free: Any = self._ray.available_resources  # untyped
+            _LOG.warning(
+                "no worker has begun yet: each asks for %s, and the cluster has %s free. Waiting for them",
+                dict(self._resources),
+                {kind: number for kind, number in free().items() if kind in _ASKED},
+            )
 
     def _forget_plans(self, queue: Queue) -> None:
         for example in [example for example in self._plans if queue.finished(example)]:
