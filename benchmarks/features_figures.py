@@ -82,7 +82,8 @@ def main(out: Path, names: list[str], decisions: list[str], name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for ending in ("png", "svg"):
         report.cosine_curve(runs, out / f"{name}-cosine.{ending}", attacked=crosses, max_radius=1.0)
-        report.length_histogram(runs, out / f"{name}-length.{ending}")
+        first = [run for run in runs if run.sigma == runs[0].sigma]  # before and after a booster
+        report.length_histogram(first, out / f"{name}-length.{ending}")
     if decisions:
         heads = [
             dataclasses.replace(run, name=f"{run.name} {rule}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _POINTS = 101
 _WIDTH, _HEIGHT, _LINE = 6.4, 3.6, 0.165  # inches
 _MARKERS = "os^DvPX"
+_FEW = 1  # runs whose legend fits into the plot
+_EXTRA = 2  # lines of a legend beside those of the runs
 _DASHED = (0, (4, 2))
 
 Attacked = Mapping[str, Sequence[tuple[float, float]]]
@@ -101,13 +103,13 @@ def _curve_figure(rows: Sequence[CertifiedCosines], title: str, attacked: Attack
         if pairs:
             axes.plot(*zip(*pairs, strict=True), linestyle="none", marker="x", markersize=7, color=colour)
     axes.plot([], [], linewidth=1.1, linestyle=_DASHED, color=INK, label="the paper's bound (FCSB)")
-    if attacked:
+    if any(attacked.get(row.run.name) for row in rows):
         axes.plot([], [], linestyle="none", marker="x", color=INK, label="best attack found")
     axes.set_xlim(0.0, row.radii[-1])
     axes.set_ylim(0.0, 1.02)
     axes.set_xlabel("radius (L2, pixels in [0, 1])")
     axes.set_ylabel("certified cosine")
-    _legend(axes)
+    _legend(figure, axes, len(rows))
     return figure
 
 
@@ -125,7 +127,7 @@ def _length_figure(rows: Sequence[CertifiedCosines], title: str) -> Figure:
     axes.set_xlabel("m, lower bound on the length of the smoothed feature")
     axes.set_ylabel("share of the images (%)")
     axes.set_xlim(float(bins[0]), 1.0)
-    _legend(axes)
+    _legend(figure, axes, len(rows))
     return figure
 
 
@@ -135,17 +137,19 @@ def _labels(rows: Sequence[CertifiedCosines]) -> list[str]:
     for row in rows:
         said = [read(row.run) for _, read in facts]
         whole = "; ".join([f"\N{GREEK SMALL LETTER SIGMA} = {settings.sigma(row.run)}", *said])
-        found.append(textwrap.fill(textwrap.shorten(whole, 130), 46))
+        few = len(rows) <= _FEW
+        found.append(textwrap.fill(textwrap.shorten(whole, 130), 46) if few else textwrap.shorten(whole, 100))
     return found
 
 
 def _canvas(rows: Sequence[CertifiedCosines], title: str) -> tuple[Figure, Axes]:
-    """An empty frame, its title, and below it what was measured."""
+    """An empty frame, its title, and below it the legend of many runs and what was measured."""
     from matplotlib.figure import Figure
 
     runs = [row.run for row in rows]
     caption = textwrap.wrap(" ".join([settings.shared(runs), *settings.warnings(runs)]), 104)
-    below = 0.62 + _LINE * len(caption)
+    key = _LINE * (len(rows) + _EXTRA) + 0.1 if len(rows) > _FEW else 0.0
+    below = 0.62 + _LINE * len(caption) + key
     height = _HEIGHT + below
     figure = Figure(figsize=(_WIDTH, height))
     axes = figure.add_axes((0.72 / _WIDTH, below / height, (_WIDTH - 0.9) / _WIDTH, (_HEIGHT - 0.4) / height))
@@ -158,5 +162,11 @@ def _canvas(rows: Sequence[CertifiedCosines], title: str) -> tuple[Figure, Axes]
     return figure, axes
 
 
-def _legend(axes: Axes) -> None:
-    axes.legend(fontsize=7.5, framealpha=0.85, edgecolor=FAINT, loc="best")
+def _legend(figure: Figure, axes: Axes, runs: int) -> None:
+    """Inside the plot for few runs; below it, where it covers nothing, for many."""
+    if runs <= _FEW:
+        axes.legend(fontsize=7.5, framealpha=0.85, edgecolor=FAINT, loc="best")
+        return
+    height = figure.get_figheight()
+    top = axes.get_position().y0 - 0.44 / height
+    figure.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(0.6 / _WIDTH, top))
