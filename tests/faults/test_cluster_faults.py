@@ -200,7 +200,8 @@ def test_workers_are_killed(cluster: Any, tmp_path: Path, undisturbed: Undisturb
 def test_workers_are_killed_often(
     cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report, rule: str
 ) -> None:
-    kill_workers(tmp_path / "run", cluster, undisturbed(rule), report, rule=rule, times=12, slow=0.06, seed=5)
+    whole = undisturbed(rule)
+    kill_workers(tmp_path / "run", cluster, whole, report, rule=rule, times=9, workers=2, slow=0.06, seed=5)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.faults_long)])
