@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.engine import targets
 
 import smoothcert as sc
+from smoothcert.cli import main
 from smoothcert.engine.cluster import connect
 from smoothcert.errors import Interrupted, SmoothcertError
 
@@ -86,3 +87,13 @@ def connect_and_be_ended(address: str) -> None:
     connect(address, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(30)
+
+
+def command(place: Path, *words: str) -> None:
+    """``smoothcert`` with these words, as the entry point runs it; what it says goes to a file."""
+    os.chdir(place)
+    sys.argv = ["smoothcert", *words]
+    with open(place / SAID, "w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        main()

@@ -105,7 +105,7 @@ def kill_drivers(
 
 
 def test_the_driver_is_killed(cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report) -> None:
-    kill_drivers(tmp_path, cluster, undisturbed("table"), report, rule="table", times=2, seed=2, workers=1)
+    kill_drivers(tmp_path, cluster, undisturbed("table"), report, rule="table", times=1, seed=2, workers=1)
 
 
 @pytest.mark.faults_long
@@ -113,7 +113,7 @@ def test_the_driver_is_killed(cluster: Any, tmp_path: Path, undisturbed: Undistu
 def test_the_driver_is_killed_often(
     cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report, rule: str
 ) -> None:
-    kill_drivers(tmp_path, cluster, undisturbed(rule), report, rule=rule, times=11, seed=11)
+    kill_drivers(tmp_path, cluster, undisturbed(rule), report, rule=rule, times=10, seed=11)
 
 
 def of_a_cluster(mark: str) -> list[int]:
@@ -124,7 +124,7 @@ def of_a_cluster(mark: str) -> list[int]:
 
 
 @pytest.mark.faults_long
-@pytest.mark.parametrize("attempt", range(4))
+@pytest.mark.parametrize("attempt", range(3))
 def test_a_cluster_that_the_driver_started_ends_with_it(
     tmp_path: Path, undisturbed: Undisturbed, report: Report, attempt: int
 ) -> None:
@@ -188,10 +188,10 @@ def kill_workers(
 
 
 def test_workers_are_killed(cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report) -> None:
-    """Another takes the place of the only one, twice."""
+    """Another takes the place of the only one."""
     whole = undisturbed("fixed")
     kill_workers(
-        tmp_path / "run", cluster, whole, report, rule="fixed", times=2, workers=1, slow=0.01, seed=3
+        tmp_path / "run", cluster, whole, report, rule="fixed", times=1, workers=1, slow=0.01, seed=3
     )
 
 
@@ -200,13 +200,16 @@ def test_workers_are_killed(cluster: Any, tmp_path: Path, undisturbed: Undisturb
 def test_workers_are_killed_often(
     cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report, rule: str
 ) -> None:
-    kill_workers(tmp_path / "run", cluster, undisturbed(rule), report, rule=rule, times=12, slow=0.06, seed=5)
+    whole = undisturbed(rule)
+    kill_workers(tmp_path / "run", cluster, whole, report, rule=rule, times=9, workers=2, slow=0.06, seed=5)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.faults_long)])
 def test_an_image_that_kills_its_worker_ends_the_run_and_not_what_is_done(
-    cluster: Any, tmp_path: Path, report: Report, workers: int
+    cluster: Any, tmp_path: Path, report: Report, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
+    if workers == 1:
+        monkeypatch.setattr(crew, "MOST_FAILURES", 2)  # each costs seconds
     data, trap = targets.images(white=5), tmp_path / "trap"
     trap.touch()
     targets.run(tmp_path / "whole", data=data, classifier=targets.Deadly(targets.model(), trap))
@@ -223,7 +226,7 @@ def test_an_image_that_kills_its_worker_ends_the_run_and_not_what_is_done(
     finished = Run.of(directory).draws
     assert all(finished[example, "estimation", 1_400] for example in range(5)), "what came before is stored"
     assert not finished[5, "estimation", 700]
-    report("worker killed by its model", 3)
+    report("worker killed by its model", 2 if workers == 1 else 4)
     trap.unlink()  # the model is mended
     targets.run(directory, **(options | {"executor": "local"} if workers == 1 else options))
     Whole(Run.of(tmp_path / "whole")).matches(directory, report)
@@ -241,7 +244,7 @@ def remove_nodes(
 ) -> None:
     """A node goes while one of its workers evaluates, and another comes."""
     chance, node = random.Random(seed), add_node(cluster)
-    process = start(drive, directory, rule=rule, slow=0.04, address=cluster.address)
+    process = start(drive, directory, rule=rule, slow=0.07, address=cluster.address)
     for _ in range(times):
         until(lambda: ready(2) or not process.is_alive(), seconds=120, what="work of two workers")
         process.join(chance.uniform(0.0, 0.5))
@@ -256,10 +259,6 @@ def remove_nodes(
     cluster.remove_node(node)
     assert process.exitcode == 0
     whole.matches(directory, report)
-
-
-def test_a_node_is_removed(cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report) -> None:
-    remove_nodes(tmp_path / "run", cluster, undisturbed("fixed"), report, rule="fixed", times=1, seed=1)
 
 
 @pytest.mark.faults_long
@@ -329,10 +328,10 @@ def test_workers_that_are_not_the_right_ones_are_refused_and_the_others_go_on(
     report: Report,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Four workers: one with other weights, one with another torch, one without the file, one as it should be."""
+    """Three workers: one with other weights and another torch, one without the file, one as it should be."""
     load = functools.partial(targets.loaded_in_turn, tmp_path)
     with caplog.at_level(logging.WARNING, "smoothcert"):
-        targets.run(tmp_path / "run", executor=on(cluster, load=load), workers=4, slow=0.02)
+        targets.run(tmp_path / "run", executor=on(cluster, load=load), workers=3, slow=0.02)
     said = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
     for words in (
         ("classifier.sha256", "the run has", "here is"),
@@ -392,8 +391,9 @@ def test_a_run_that_waits_for_room_says_so(
 # The driver is stopped, meets another, loses its clock.
 
 
+@pytest.mark.parametrize("after", ["threads", pytest.param("cluster", marks=pytest.mark.faults_long)])
 def test_two_drivers_then_a_batch_queue_then_a_bad_clock(
-    cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report
+    cluster: Any, tmp_path: Path, undisturbed: Undisturbed, report: Report, after: str
 ) -> None:
     directory, options = tmp_path / "run", {"rule": "table", "slow": 0.03, "workers": 1}
     first = start(drive, directory, address=cluster.address, **options)
@@ -410,7 +410,9 @@ def test_two_drivers_then_a_batch_queue_then_a_bad_clock(
     until(lambda: not hands(), seconds=60, what="the end of the workers")
     assert stored(directory)
     report("SIGTERM", 1)
-    again = start(drive_with_a_bad_clock, directory, 1, address=cluster.address, **options)
+    options["slow"] = 0.005
+    address = cluster.address if after == "cluster" else None
+    again = start(drive_with_a_bad_clock, directory, 1, address=address, **options)
     again.join()
     assert again.exitcode == 0
     report("clock set back", int((tmp_path / SAID).read_text()))

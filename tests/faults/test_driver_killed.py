@@ -44,7 +44,7 @@ def kill_often(place: Path, whole: Whole, report: Report, rule: str, *, times: i
 def test_kill_at_random_instants(
     tmp_path: Path, undisturbed: Callable[[str], Whole], report: Report, rule: str
 ) -> None:
-    kill_often(tmp_path, undisturbed(rule), report, rule, times=5, kills=5)
+    kill_often(tmp_path, undisturbed(rule), report, rule, times=4, kills=4)
 
 
 @pytest.mark.faults_long

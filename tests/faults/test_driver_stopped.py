@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.engine import targets
-from tests.faults.drivers import SAID, drive, drive_with_a_bad_clock
+from tests.faults.drivers import SAID, command, drive, drive_with_a_bad_clock
 from tests.faults.harness import Run, Whole, begun, refused, start, stored, strike, until
 
 import smoothcert as sc
@@ -67,35 +64,38 @@ def test_broken_off_at_the_end_of_a_commit_nothing_is_committed_twice(
     undisturbed("fixed").matches(tmp_path / "run", report)
 
 
-def certify(place: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "smoothcert", "certify", "--data", "digits:test[:6]", "--sigma", "0.5"]
-    command += ["--stop", "fixed", "--n0", "20", "--n", "3000", "--workers", "1", "--out", "run", *words]
-    return subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
 def test_a_batch_queue_ends_a_command_and_the_same_command_continues(tmp_path: Path, report: Report) -> None:
-    directory = tmp_path / "run" / "sigma-0.5"
-    process = certify(tmp_path)
+    words = [
+        "certify",
+        "--data",
+        "digits:test[:4]",
+        "--denoiser",
+        "none",
+        "--sigma",
+        "0.5",
+        "--stop",
+        "fixed",
+    ]
+    words += ["--n0", "20", "--n", "20000", "--workers", "1", "--out", "run"]
+    directory, said = tmp_path / "run" / "sigma-0.5", tmp_path / SAID
+    process = start(command, tmp_path, *words)
     until(lambda: begun(directory), seconds=120, what="the first commit")
-    os.kill(process.pid, signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 143, said
-    assert "stopped:" in said
-    assert "Run the same command to continue" in said
-    assert "Traceback" not in said
-    assert 0 < sum(row[3] for row in stored(directory)) < 6 * 3_020
+    assert process.pid is not None
+    strike(process.pid, signal.SIGTERM)
+    process.join()
+    assert process.exitcode == 143, said.read_text()
+    assert "stopped:" in said.read_text()
+    assert "Run the same command to continue" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert 0 < sum(row[3] for row in stored(directory)) < 4 * 20_020
     report("SIGTERM to a command", 1)
-    again = certify(tmp_path)
-    _, said = again.communicate()
-    assert again.returncode == 0, said
-    run = sc.open_run(directory)
-    model = sc.SmoothedClassifier(
-        sc.classifiers.load("digits"), sigma=0.5, denoiser=sc.denoisers.load("digits")
-    )
-    data = sc.datasets.load("digits:test[:6]")
-    sc.certify(model, data, tmp_path / "whole", stop="fixed", n0=20, n=3_000, workers=2)
+    again = start(command, tmp_path, *words)
+    again.join()
+    assert again.exitcode == 0, said.read_text()
+    model = sc.SmoothedClassifier(sc.classifiers.load("digits"), sigma=0.5)
+    data = sc.datasets.load("digits:test[:4]")
+    sc.certify(model, data, tmp_path / "whole", stop="fixed", n0=20, n=20_000, workers=2)
     Whole(Run.of(tmp_path / "whole")).matches(directory, report)
-    run.close()
 
 
 def test_the_second_of_two_drivers_is_refused(
