@@ -199,7 +199,7 @@ def test_a_model_of_ones_own(place: Path) -> None:
         (["--sampler", "ddim:99999999"], "change nothing"),
         (["--denoiser", "none", "--sampler", "edm"], "no denoiser to sample"),
         (["--device", "tpu"], "device 'tpu'"),
-        (["--workers", "0"], "workers = 0"),
+        (["--workers", "0"], "--workers 0"),
         (["--batch", "0"], "batch=0"),
         (["--sigma", "1000000"], "exact noise stops"),
         (["--sigma", "0.00001"], "sigma"),

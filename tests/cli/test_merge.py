@@ -136,7 +136,10 @@ def test_gaps_are_named_and_nothing_is_written(place: Path, capsys: pytest.Captu
     assert main(["merge", "runs/parts", "--out", "runs/merged"]) == 4
     assert f"sigma 0.5: 1 image ({example}) not finished, in shard 1/3" in words(capsys)
     assert not (place / "runs/merged").exists()
-    assert main(["certify", *BASE, *LEVELS, "--shard", "1/3", "--out", "runs/parts"]) == 0
+    again = ["certify", *BASE, *LEVELS, "--shard", "1/3", "--out", "runs/parts"]
+    assert main(again) == 4, "the run had noted that image as finished"
+    assert "run the same command again" in words(capsys)
+    assert main(again) == 0
     assert main(["merge", "runs/parts", "--out", "runs/merged"]) == 0
     assert main(["merge", "runs/parts", "--out", "runs/merged"]) == 4
     assert "exists already" in words(capsys)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine import targets
 from tests.engine.test_blocks import NAMES, RULES, answer, designed, places, play
-from tests.engine.test_kill import CONTEXT
 from tests.engine.test_plan import plans
+from tests.faults.harness import CONTEXT
 
 import smoothcert as sc
 from smoothcert.engine import prepare

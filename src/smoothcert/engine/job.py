@@ -116,7 +116,7 @@ class Job:
         if stored_specification(self.directory) is None:
             return self.plan.draws
         run, design = open_run(self.directory), self.specification.design()
-        if flags := finished_flags(run, self.rows):
+        if run.finished() and (flags := finished_flags(run, self.rows)):
             stored = sum(run.sums(*found)[0] for found in unfinished_ranges(self.rows, flags))
             return design.most * flags.count(0) - stored
         rows = (row for row, _ in run.tallies())
