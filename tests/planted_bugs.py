@@ -362,6 +362,7 @@ BUGS = (
     Bug("faults: two drivers on one run", "runlog/lock.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "tests/faults/test_driver_stopped.py -k second"),
     Bug("faults: a commit that was cut off stays so", "runlog/database.py", '            with closing(_opened(path, "rw")) as other:\n                _application(other)\n', "", "tests/faults/test_run_file.py -k 'cut_off or journal'"),
     Bug("faults: a damaged file is continued", "runlog/store.py", "        check_undamaged(writer)\n", "", "tests/faults/test_run_file.py -k no_row_shows"),
+    Bug("faults: damage in a finished image is found at the end", "runlog/facts.py", "if size <= _READ_THROUGH:", "if False:", "tests/faults/test_run_file.py -k no_row_shows"),
     Bug("faults: other boundaries are continued", "runlog/facts.py", "    if not same_facts(", "    if False and not same_facts(", "tests/faults/test_run_file.py -k no_row_shows"),
     Bug("faults: a quota is taken for a torn file", "runlog/database.py", 'elif "disk I/O" in text:', 'elif "disk I/O" in text + "no":\n            hint = "x"\n        elif "":', "tests/faults/test_run_file.py -k may_not_grow"),
     Bug("faults: what is pending is lost when a run is stopped", "engine/execute.py", "        finally:\n            queue.commit(writer)", "        finally:\n            pass", "tests/faults/test_driver_stopped.py -k polite"),

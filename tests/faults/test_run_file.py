@@ -105,8 +105,9 @@ def test_many_torn_run_files_are_refused_untouched(
 
 
 def test_damage_that_no_row_shows_is_refused(half: Path, tmp_path: Path, report: Report) -> None:
-    """In the head of the file, which SQLite alone understands; in the boundaries, which the rows do not name."""
-    for spoil in (spoil_the_head, spoil_a_boundary):
+    """In the head of the file, which SQLite alone understands; in the boundaries, which the rows do not name;
+    in an image that is finished, whose rows nobody needs."""
+    for spoil in (spoil_the_head, spoil_a_boundary, spoil_a_finished_image):
         directory = copied(half, tmp_path / "run")
         spoil(directory / "run.db")
         before = (directory / "run.db").read_bytes()
@@ -127,6 +128,15 @@ def spoil_a_boundary(path: Path) -> None:
     connection.execute(change)
     connection.commit()
     assert "[32, 49" in connection.execute("SELECT value FROM spec WHERE key = 'design'").fetchone()[0]
+    connection.close()
+
+
+def spoil_a_finished_image(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    finished = connection.execute("SELECT min(example) FROM finished").fetchone()
+    connection.execute("UPDATE tallies SET counts = 'n' || counts WHERE example = ?", finished)
+    connection.commit()
+    assert connection.total_changes
     connection.close()
 
 

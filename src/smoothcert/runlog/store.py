@@ -278,8 +278,8 @@ def create_or_resume(
         lock.release()
         raise
     try:
-        check_undamaged(writer)
         _same_run(writer, specification)
+        check_undamaged(writer)
         writer.shard.check_asked(shard, directory)
         writer.raise_draws(specification)
     except BaseException:
