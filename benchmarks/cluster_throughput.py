@@ -96,7 +96,7 @@ def main() -> None:
 
     trial = prepare(smoothed, data, folder / "trial", rule(batch), batch=batch, workers=1)
     speed = trial.estimate().draws_per_second
-    n = max(64, round(speed * options.seconds / batch / len(data))) * batch
+    n = max(24, round(speed * options.seconds / batch / len(data))) * batch
     started = time.perf_counter()
     RayCluster(workers=1).settled(trial.specification.execution)
     print(f"Ray started in {time.perf_counter() - started:.1f} s; {n:,} draws an image, batches of {batch}")
