@@ -8,6 +8,9 @@ import pytest
 from tests.cli.test_commands import smoothcert, state
 from tests.cli.test_encode import main
 
+from smoothcert import errors
+from smoothcert.cli import exit_code
+
 pytest.importorskip("ray", reason='needs Ray: pip install "smoothcert[ray]"')
 
 SMALL = [
@@ -35,6 +38,11 @@ def test_ray_gives_the_same_run_to_the_bit(tmp_path: Path) -> None:
     assert "workers" not in written
     # Begun by Ray, continued here: nothing is left to do.
     smoothcert(*SMALL, "--out", "runs/ray", "--workers", "auto", where=tmp_path)
+
+
+@pytest.mark.parametrize("kind", [errors.WorkersLost, errors.WorkerRefused])
+def test_a_cluster_without_workers_has_an_exit_status_of_its_own(kind: type[errors.SmoothcertError]) -> None:
+    assert exit_code(kind("all workers", "died", "Start others")) == 7
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 Exit codes: 0 done; 1 a bug of ours; 2 bad input; 3 a model or shortcut that would be unsound; 4 a run file,
 checkpoint or data file that cannot be used; 5 a verification that failed; 6 a certificate an attack broke;
+7 no worker of a cluster was left, or none that may answer;
 130 and 143 interrupted by Ctrl-C and SIGTERM (everything finished is kept, the same command continues).
 """
 
@@ -13,6 +14,8 @@ from smoothcert import errors
 from smoothcert.cli.application import app
 
 EXIT_CODES: tuple[tuple[type[errors.SmoothcertError], int], ...] = (
+    (errors.WorkersLost, 7),
+    (errors.WorkerRefused, 7),
     (errors.CertificateBroken, 6),
     (errors.VerificationFailed, 5),
     (errors.RunFileError, 4),

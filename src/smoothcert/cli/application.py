@@ -26,8 +26,8 @@ app = typer.Typer(
     help="Provable L2 robustness for image classifiers you already have, by randomized smoothing behind a "
     "diffusion denoiser. Without arguments 'smoothcert certify' certifies handwritten digits, in a minute.",
     epilog="Exit codes: 0 done, 2 bad input, 3 unsound model, 4 unusable run file or checkpoint, 5 failed "
-    "verification, 6 a certificate broken by an attack, 130/143 interrupted (run the same command to "
-    "continue).",
+    "verification, 6 a certificate broken by an attack, 7 no usable worker in a cluster, "
+    "130/143 interrupted (run the same command to continue).",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
