@@ -20,7 +20,7 @@ from smoothcert.engine.job import Job
 from smoothcert.engine.local import Threads
 from smoothcert.errors import DataError, Interrupted, RunFileError, SpecificationMismatch
 from smoothcert.protocols import Dataset
-from smoothcert.runlog import results, tally_digest, verify
+from smoothcert.runlog import facts, results, tally_digest, verify
 from smoothcert.runlog.specification import RuleSpec
 from smoothcert.runlog.store import RunWriter, TallyRow
 
@@ -185,14 +185,29 @@ def test_notes_that_are_missing_are_made_again(tmp_path: Path, whole: dict[str, 
 
 
 @pytest.mark.parametrize("rule", NOTED)
-def test_rows_of_finished_images_are_left_alone_until_they_are_read(tmp_path: Path, rule: str) -> None:
+def test_rows_of_finished_images_in_large_files_are_left_alone_until_they_are_read(
+    tmp_path: Path, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = begin(tmp_path / "run", rule, 30)
     first = noted(directory)[0]
     edit(directory, f"UPDATE tallies SET digest = 'forged' WHERE example = {first}")
+    monkeypatch.setattr(facts, "_READ_THROUGH", 0)
     begin(directory, rule, 1)
     with pytest.raises(RunFileError, match="does not match its hash"):
         results(directory)
     assert "row hashes" in failed(directory)
+
+
+@pytest.mark.parametrize("rule", NOTED)
+def test_a_small_file_with_a_damaged_row_of_a_finished_image_does_not_go_on(
+    tmp_path: Path, rule: str
+) -> None:
+    directory = begin(tmp_path / "run", rule, 30)
+    edit(directory, f"UPDATE tallies SET digest = 'forged' WHERE example = {noted(directory)[0]}")
+    before = list(sc.open_run(directory).tallies())
+    with pytest.raises(RunFileError, match="does not match its hash"):
+        job(directory, rule).run(quiet=True)
+    assert list(sc.open_run(directory).tallies()) == before
 
 
 @pytest.mark.parametrize("rule", RULES)
