@@ -30,7 +30,7 @@ def test_a_roster_is_the_list_it_was_made_of(numbers: list[int]) -> None:
     assert roster[1:3] == rows[1:3]
     assert roster.sha256 == data_hash(rows)
     assert roster.ascending == (numbers == sorted(numbers))
-    assert dict(roster.positions) == {example: k for k, example in enumerate(numbers)}
+    assert [roster.place(example) for example in numbers] == list(enumerate(rows))
     assert dict(roster.labels) == {row.example: row.label for row in rows}
     assert all(example not in roster.labels for example in {*range(-2, 55)} - set(numbers))
     assert roster.unique

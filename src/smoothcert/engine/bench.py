@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +18,9 @@ import torch
 
 import smoothcert
 from smoothcert.engine.blocks import PROBE
-from smoothcert.engine.evaluate import Evaluation, Images, Work
-from smoothcert.engine.specify import example_row, found_here, with_classes_of
-from smoothcert.errors import DataError, WorkerRefused
+from smoothcert.engine.evaluate import Evaluation, Images, Place, Work
+from smoothcert.engine.specify import found_here, with_classes_of
+from smoothcert.errors import WorkerRefused
 from smoothcert.protocols import Dataset
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import TallyRow
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from smoothcert.engine.job import Job
 
 Smoothed = SmoothedClassifier | SmoothedEncoder
-Places = Mapping[int, tuple[int, str]]
-"""Image -> its position in the data set and the SHA-256 of its pixels."""
+Places = Mapping[int, Place]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Shipment:
         data: the data set; one that reads files reads them where it is used.
         specification: canonical JSON.
         version: of smoothcert. numerics: how the driver's torch rounds.
-        probe: image, its place, and a hash of the driver's answers to one batch of it.
+        probe: the place of an image, and a hash of the driver's answers to one batch of it.
     """
 
     smoothed: Smoothed | Callable[[], Smoothed]
@@ -54,7 +53,7 @@ class Shipment:
     specification: str
     version: str
     numerics: dict[str, Any]
-    probe: tuple[int, tuple[int, str], str]
+    probe: tuple[Place, str]
 
     @classmethod
     def of(cls, job: Job, load: Callable[[], Smoothed] | None) -> Shipment:
@@ -68,7 +67,7 @@ class Shipment:
             job.specification.canonical(),
             smoothcert.__version__,
             numerics(),
-            (first.example, (0, first.sha256), answers),
+            ((0, first), answers),
         )
 
 
@@ -93,34 +92,21 @@ class Bench:
         smoothed.network.settle()
         if lines := specification.difference(found_here(smoothed, specification), ("the run has", "here is")):
             raise refused(lines)
-        self._places: dict[int, tuple[int, str]] = {}
+        place, answers = shipment.probe
         noise = smoothed.noise_for(shipment.data.levels)
-        self._data = shipment.data
-        self._evaluation = Evaluation(smoothed, Images(self._data, noise, self), specification)
-        example, place, answers = shipment.probe
-        self._places[example] = place
+        images = Images(shipment.data, noise, lambda _: place)
+        self._evaluation = Evaluation(smoothed, images, specification)
         with intra_op_threads(specification.execution.threads):
-            if probe(self._evaluation, example) != answers:
+            if probe(self._evaluation, place[1].example) != answers:
                 raise refused(
                     ["the same draws are answered differently here: this device rounds differently"]
                 )
 
     def rows(self, task: Work, places: Places) -> list[TallyRow]:
         """The rows of some work on images at these places."""
-        self._places.update(places)
+        images = replace(self._evaluation.images, place=places.__getitem__)
         with intra_op_threads(self._specification.execution.threads):
-            return self._evaluation.rows(task)
-
-    def __getitem__(self, example: int) -> int:
-        """The position of an image whose pixels are those of the run; asked when it is first prepared."""
-        position, expected = self._places[example]
-        if example_row(self._data[position], self._data.shape).sha256 != expected:
-            raise DataError(
-                f"image {example} of {self._data.name} on {platform.node()}",
-                "has other pixels than the one this run is about",
-                "Give every node the same files",
-            )
-        return position
+            return replace(self._evaluation, images=images).rows(task)
 
 
 def probe(evaluation: Evaluation, example: int) -> str:

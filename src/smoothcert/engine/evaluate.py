@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,41 +27,46 @@ from smoothcert.tallies import Tally, Votes
 _KEPT_IMAGES = 128  # more than are under way at a time, for all but tiny images
 
 
-class Positions(Protocol):
-    """Where the image with a stream name stands in its data set."""
-
-    def __getitem__(self, example: int, /) -> int: ...
+Place = tuple[int, ExampleRow]
+"""Where an image stands in its data set, and what the run knows it by."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Images:
-    """Prepared images by stream name; a few are kept, so memory does not grow with the data set.
+    """Prepared images by stream name, each compared with the run's when it is loaded; for several threads.
+
+    A few are kept, so memory does not grow with the data set.
 
     Attributes:
-        positions: stream name -> place in the data set.
-        rows: the images of the run, with which each is compared when it is asked for; or nothing.
+        place: stream name -> its place.
     """
 
     data: Dataset
     noise: Noise
-    positions: Positions
-    rows: Sequence[ExampleRow] = ()
-    kept: dict[int, Prepared] = field(default_factory=dict)
+    place: Callable[[int], Place]
+    _kept: dict[int, Prepared] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __getitem__(self, example: int) -> Prepared:
-        if example not in self.kept:
-            if len(self.kept) >= _KEPT_IMAGES:
-                self.kept.pop(next(iter(self.kept)))
-            position = self.positions[example]
-            found = self.data[position]
-            if self.rows and not same_image(found, self.data.shape, self.rows[position]):
-                raise DataError(
-                    f"image {example} of {self.data.name} (position {position})",
-                    "is not the one this run is about: its pixels, label or index are others",
-                    "Give the data the run was started with; every finished batch is stored",
-                )
-            self.kept[example] = self.noise.prepare(found.image)
-        return self.kept[example]
+        found = self._kept.get(example)
+        if found is None:
+            found = self._load(example)
+            with self._lock:
+                self._kept[example] = found
+                while len(self._kept) > _KEPT_IMAGES:
+                    del self._kept[next(iter(self._kept))]
+        return found
+
+    def _load(self, example: int) -> Prepared:
+        position, row = self.place(example)
+        found = self.data[position]
+        if not same_image(found, self.data.shape, row):
+            raise DataError(
+                f"image {example} of {self.data.name} (position {position})",
+                "is not the one this run is about: its pixels, label or index are others",
+                "Give the data the run was started with, on every machine; every finished batch is stored",
+            )
+        return self.noise.prepare(found.image)
 
 
 class Work(NamedTuple):

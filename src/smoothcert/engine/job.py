@@ -94,7 +94,7 @@ class Job:
     def images(self) -> Images:
         """Its images, prepared for the noise when asked for."""
         noise = self.smoothed.noise_for(self.data.levels)
-        return Images(self.data, noise, self.rows.positions, self.rows)
+        return Images(self.data, noise, self.rows.place)
 
     def check_model(self) -> None:
         """Refuse a model that is not a function of one draw."""

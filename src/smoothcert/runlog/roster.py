@@ -100,11 +100,6 @@ class Roster(Sequence[ExampleRow]):
             return self.labels
         return {self.examples[k]: self._labels[k] for k in shard.positions(self.examples)}
 
-    @property
-    def positions(self) -> Mapping[int, int]:
-        """Stream name -> place in the data set."""
-        return _ByName(self, range(len(self)))
-
     def position(self, example: int) -> int:
         """The place of an image in the data set; ``KeyError`` for one that is not of the run."""
         if self._plain:
@@ -120,10 +115,10 @@ class Roster(Sequence[ExampleRow]):
             return order[rank]
         raise KeyError(example)
 
-    def place(self, example: int) -> tuple[int, str]:
-        """The place of an image in the data set, and the SHA-256 of its pixels."""
+    def place(self, example: int) -> tuple[int, ExampleRow]:
+        """The place of an image in the data set, and its row."""
         position = self.position(example)
-        return position, self[position].sha256
+        return position, self[position]
 
     def __len__(self) -> int:
         return len(self.examples)
