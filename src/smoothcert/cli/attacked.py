@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,9 +89,7 @@ class Attacked:
         Raises:
             DataError: an image that is not the one certified.
         """
-        import hashlib
-
-        import numpy as np
+        from smoothcert.engine.specify import example_row
 
         names = sorted(e for e in self.proofs if not certified or self.claimed_radius(e) > 0.0)
         wanted = {names[k * len(names) // min(count, len(names))] for k in range(min(count, len(names)))}
@@ -101,9 +99,7 @@ class Attacked:
                 break
             example = self.data[position]
             if example.index in wanted:
-                image = np.ascontiguousarray(example.image)
-                digest = hashlib.sha256(f"{image.dtype} {image.shape}\n".encode() + image.tobytes())
-                if digest.hexdigest() != self.hashes[example.index]:
+                if example_row(example, self.data.shape).sha256 != self.hashes[example.index]:
                     raise DataError(
                         f"image {example.index} of {self.data.name}",
                         "its pixels are not those of the run",
@@ -215,39 +211,28 @@ def _settings(directory: Path, spec: Specification, data_dir: Path | None, devic
 
 def _models(settings: Settings, spec: Specification, data: Dataset) -> tuple[Any, Any | None]:
     """The smoothed model of the run, and the same in plain torch where another library ran it."""
-    from smoothcert.engine.specify import component, with_classes_of
+    from smoothcert.engine.specify import with_classes_of
 
+    sigma, batch, conversions = spec.noise.sigma, spec.execution.batch, models.Conversions(settings, data)
+    smoothed: Any
+    gradients: Any
     if spec.rule.task == "encode":
-        smoothed = _smoothed_encoder(settings, spec, data)
+        encoder, denoiser, mapper = models.load_encoding(settings)
+        converted = conversions.denoiser(denoiser, sigma, batch)
+        smoothed, gradients = (
+            models.smooth_encoder(settings, (encoder, part, mapper), sigma, data.levels)
+            for part in (converted, denoiser)
+        )
         _same(spec, {"encoder": smoothed.encoder, "denoiser": smoothed.denoiser, "mapper": smoothed.mapper})
-        return smoothed, None
-    loaded = models.load_models(settings)
-    sigma = spec.noise.sigma
-    run = models.Conversions(settings, loaded, data).at(sigma, spec.execution.batch)
-    smoothed = with_classes_of(models.smooth(settings, run, sigma, data.levels), data)
-    _same(spec, {"classifier": smoothed.classifier, "denoiser": smoothed.denoiser})
-    if {settings.classifier_backend, settings.denoiser_backend} == {"torch"}:
-        return smoothed, None
-    plain = replace(settings, classifier_backend="torch", denoiser_backend="torch")
-    gradients = with_classes_of(models.smooth(plain, loaded, sigma, data.levels), data)
-    assert component(gradients.classifier).source == component(smoothed.classifier).source
-    return smoothed, gradients
-
-
-def _smoothed_encoder(settings: Settings, spec: Specification, data: Dataset) -> Any:
-    from smoothcert.smoothing.encoder import SmoothedEncoder
-
-    encoder, denoiser, mapper = models.load_encoding(settings)
-    return SmoothedEncoder(
-        encoder,
-        spec.noise.sigma,
-        denoiser=denoiser,
-        mapper=mapper,
-        noise=spec.noise.kind,
-        levels=data.levels,
-        device=settings.device,
-        precision=spec.execution.dtype,
-    )
+    else:
+        loaded = models.load_models(settings)
+        run = conversions.both(loaded, sigma, batch)
+        smoothed, gradients = (
+            with_classes_of(models.smooth(settings, pair, sigma, data.levels), data) for pair in (run, loaded)
+        )
+        _same(spec, {"classifier": smoothed.classifier, "denoiser": smoothed.denoiser})
+    plain = {settings.classifier_backend, settings.denoiser_backend} == {"torch"}
+    return smoothed, None if plain else gradients
 
 
 def _same(spec: Specification, parts: dict[str, Any]) -> None:

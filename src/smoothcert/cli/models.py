@@ -15,8 +15,8 @@ CONVERTED = "converted"  # below the directory of the runs: models in other back
 if TYPE_CHECKING:
     from smoothcert.engine import Job
     from smoothcert.protocols import Dataset
-    from smoothcert.runlog.specification import RuleSpec
-    from smoothcert.smoothing import SmoothedClassifier
+    from smoothcert.runlog.specification import HeadSpec, RuleSpec
+    from smoothcert.smoothing import SmoothedClassifier, SmoothedEncoder
 
 
 def load_data(settings: Settings) -> Dataset:
@@ -94,9 +94,7 @@ def _lines(path: str) -> list[str]:
 
 def prepared_encodings(settings: Settings) -> tuple[Dataset, list[Job]]:
     """The data, and one checked job a noise level, each with a directory of its own below ``out``."""
-    from smoothcert.engine import prepare
     from smoothcert.engine.run import encode_rule
-    from smoothcert.smoothing import SmoothedEncoder
     from smoothcert.smoothing.encoder import head_spec
 
     data, (encoder, denoiser, mapper) = load_data(settings), load_encoding(settings)
@@ -106,31 +104,12 @@ def prepared_encodings(settings: Settings) -> tuple[Dataset, list[Job]]:
         head, decision=decision, served=settings.served, n0=settings.n0, n=settings.n, alpha=settings.alpha
     )
     spec = head_spec(head, data.classes) if head is not None else None
-    jobs = [
-        prepare(
-            SmoothedEncoder(
-                encoder,
-                sigma,
-                denoiser=denoiser,
-                mapper=mapper,
-                noise=settings.noise,
-                levels=data.levels,
-                device=settings.device,
-                precision=settings.precision,
-            ),
-            data,
-            settings.out / f"sigma-{sigma:g}",
-            rule,
-            head=spec,
-            seed=settings.seed,
-            batch=settings.batch,
-            threads=settings.threads,
-            workers=settings.workers,
-            executor=executor_of(settings),
-            shard=settings.shard,
-        )
-        for sigma in settings.sigma
-    ]
+    conversions, jobs = Conversions(settings, data), []
+    for sigma in settings.sigma:
+        directory = settings.out / f"sigma-{sigma:g}"
+        converted = conversions.denoiser(denoiser, sigma, settled_batch(settings, directory))
+        smoothed = smooth_encoder(settings, (encoder, converted, mapper), sigma, data.levels)
+        jobs.append(_job(settings, smoothed, data, directory, rule, head=spec))
     return data, jobs
 
 
@@ -152,21 +131,47 @@ def smooth(
     )
 
 
-class Conversions:
-    """Both models in the backends of the settings, for one noise level after another."""
+def smooth_encoder(
+    settings: Settings, models: tuple[Any, Any | None, Any | None], sigma: float, levels: int | None
+) -> SmoothedEncoder:
+    """The smoothed encoder of one noise level, of encoder, denoiser and mapper."""
+    from smoothcert.smoothing import SmoothedEncoder
 
-    def __init__(self, settings: Settings, models: tuple[Any, Any | None], data: Dataset) -> None:
-        self.settings, self.models, self.data = settings, models, data
+    encoder, denoiser, mapper = models
+    return SmoothedEncoder(
+        encoder,
+        sigma,
+        denoiser=denoiser,
+        mapper=mapper,
+        noise=settings.noise,
+        levels=levels,
+        device=settings.device,
+        precision=settings.precision,
+    )
+
+
+class Conversions:
+    """Models in the backends of the settings, for one noise level after another.
+
+    Graphs come from ``out``/converted where they are there.
+    """
+
+    def __init__(self, settings: Settings, data: Dataset) -> None:
+        self.settings, self.data = settings, data
         self._moved: dict[str, Any] = {}  # what torch runs is the same for every noise level
 
-    def at(self, sigma: float, batch: int | None) -> tuple[Any, Any | None]:
-        """Classifier and denoiser for one noise level, from ``out``/converted where they are there."""
-        classifier, denoiser = self.models
-        chosen = self.settings.classifier_backend, self.settings.denoiser_backend
-        converted = self._part("classifier", classifier, chosen[0], sigma, batch, behind=denoiser)
-        if denoiser is None:
-            return converted, None
-        return converted, self._part("denoiser", denoiser, chosen[1], sigma, batch)
+    def both(self, models: tuple[Any, Any | None], sigma: float, batch: int | None) -> tuple[Any, Any | None]:
+        """Classifier and denoiser for one noise level."""
+        classifier, denoiser = models
+        backend = self.settings.classifier_backend
+        converted = self._part("classifier", classifier, backend, sigma, batch, behind=denoiser)
+        return converted, self.denoiser(denoiser, sigma, batch)
+
+    def denoiser(self, part: Any | None, sigma: float, batch: int | None) -> Any | None:
+        """The denoiser for one noise level, if there is one."""
+        if part is None:
+            return None
+        return self._part("denoiser", part, self.settings.denoiser_backend, sigma, batch)
 
     def _part(
         self, role: str, part: Any, backend: str, sigma: float, batch: int | None, behind: Any | None = None
@@ -221,24 +226,37 @@ def settled_batch(settings: Settings, directory: Path) -> int | None:
 
 def prepared_jobs(settings: Settings, rule: RuleSpec) -> tuple[Dataset, list[Job]]:
     """The data, and one checked job a noise level, each with a directory of its own below ``out``."""
-    from smoothcert.engine import prepare
-
     data, models = load_data(settings), load_models(settings)
-    conversions, jobs = Conversions(settings, models, data), []
+    conversions, jobs = Conversions(settings, data), []
     for sigma in settings.sigma:
         directory = settings.out / f"sigma-{sigma:g}"
-        converted = conversions.at(sigma, settled_batch(settings, directory))
-        job = prepare(
-            smooth(settings, converted, sigma, data.levels),
-            data,
-            directory,
-            rule,
-            seed=settings.seed,
-            batch=settings.batch,
-            threads=settings.threads,
-            workers=settings.workers,
-            executor=executor_of(settings),
-            shard=settings.shard,
-        )
-        jobs.append(job)
+        converted = conversions.both(models, sigma, settled_batch(settings, directory))
+        smoothed = smooth(settings, converted, sigma, data.levels)
+        jobs.append(_job(settings, smoothed, data, directory, rule))
     return data, jobs
+
+
+def _job(
+    settings: Settings,
+    smoothed: SmoothedClassifier | SmoothedEncoder,
+    data: Dataset,
+    directory: Path,
+    rule: RuleSpec,
+    head: HeadSpec | None = None,
+) -> Job:
+    """A job that runs where and how the settings say."""
+    from smoothcert.engine import prepare
+
+    return prepare(
+        smoothed,
+        data,
+        directory,
+        rule,
+        head=head,
+        seed=settings.seed,
+        batch=settings.batch,
+        threads=settings.threads,
+        workers=settings.workers,
+        executor=executor_of(settings),
+        shard=settings.shard,
+    )

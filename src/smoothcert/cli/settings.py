@@ -13,7 +13,7 @@ from smoothcert.runlog.shard import Shard, as_shard
 DEMO_DATA = "digits:test[::8]"
 DEMO_HEAD = "examples:digits:train"
 ENCODING = ("encoder", "mapper", "head", "decision", "served")  # options that --task encode alone has
-VOTING = ("classifier", "classifier_backend", "denoiser_backend", "stop", "bound", "label_aware", "futility")
+VOTING = ("classifier", "classifier_backend", "stop", "bound", "label_aware", "futility")
 SCALE = ("executor", "address", "gpus_per_worker")  # where the work is done
 OF_ONE_COMMAND = ("out", "workers", "download", "shard", *SCALE)  # in no configuration that is written
 DEMO_DRAWS = {"table": 10_000, "radius": 10_000, "predict": 2_000}  # 1,000 where the number is fixed
