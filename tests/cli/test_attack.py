@@ -60,6 +60,29 @@ def test_features_are_compared_with_both_bounds(place: Path) -> None:
     assert total["broken"] == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("encode", [*ENCODE, "--denoiser-backend", "openvino:f32"]),
+        ("votes", [*VOTES, "--denoiser-backend", "openvino:f32", "--classifier-backend", "torch:bf16"]),
+    ],
+)
+def test_runs_by_other_libraries_are_attacked_through_torch(place: Path, kind: str, words: list[str]) -> None:
+    """A converted denoiser has no gradients; the attack takes torch's and is judged by what the run ran."""
+    pytest.importorskip("openvino")
+    smoothcert("certify", *words, "--out", f"converted/{kind}", "--quiet", where=place)
+    spec = open_run(place / f"converted/{kind}/sigma-0.5").specification
+    assert spec.denoiser is not None
+    assert spec.denoiser.settings["backend"] == "openvino:f32"
+    done = smoothcert("attack", f"converted/{kind}", *SHORT, "--radius", "3", where=place)
+    assert "in openvino:f32" in done.stderr
+    told = read(place, f"converted/{kind}/sigma-0.5")
+    (total,) = told["radii"]
+    assert told["broken"] == 0
+    assert all(2.5 < attack["distance"] <= 3.0 for attack in told["attacks"])
+    assert total["success_rate"] > 0.7 if kind == "votes" else total["cosine"] < 0.7
+
+
 def forged(place: Path, name: str, **noise: float) -> str:
     """A copy of the run whose specification claims another sigma than its draws had."""
     target = place / "forged" / name
