@@ -356,6 +356,8 @@ BUGS = (
     Bug("faults: another version goes on", "engine/bench.py", "if shipment.version != smoothcert.__version__:", "if False:", "tests/engine/test_cluster.py -k version"),
     Bug("faults: switches of torch do not travel", "engine/bench.py", "        _set_numerics(shipment.numerics)\n", "", "tests/engine/test_cluster.py -k switches"),
     Bug("faults: pixels on a node not looked at", "engine/evaluate.py", "if not same_image(", "if False and not same_image(", "tests/engine/test_cluster.py -k pixels"),
+    Bug("continue: images read again for each noise level", "engine/job.py", "return None, rows or roster_of(data, quiet=quiet)", "return None, roster_of(data, quiet=quiet)", f"{CONTINUE} -k noise_levels"),
+    Bug("continue: names lost after a continued run", "engine/job.py", "rows if rows is not None and rows.named else None", "rows", f"{CONTINUE} -k noise_levels"),
     Bug("images: given up while a thread asks for them", "engine/evaluate.py", "        return found\n\n    def _load", "        return self._kept[example]\n\n    def _load", "tests/engine/test_evaluate.py"),
     Bug("images: two threads give up the same one", "engine/evaluate.py", "            with self._lock:\n", "            if True:\n", "tests/engine/test_evaluate.py"),
     Bug("images: every one is kept", "engine/evaluate.py", "while len(self._kept) > _KEPT_IMAGES:", "while False:", "tests/engine/test_evaluate.py"),

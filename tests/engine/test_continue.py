@@ -19,8 +19,9 @@ from smoothcert.engine.execute import Queue
 from smoothcert.engine.job import Job
 from smoothcert.engine.local import Threads
 from smoothcert.errors import DataError, Interrupted, RunFileError, SpecificationMismatch
-from smoothcert.protocols import Dataset
+from smoothcert.protocols import Dataset, Example
 from smoothcert.runlog import facts, results, tally_digest, verify
+from smoothcert.runlog.roster import Roster
 from smoothcert.runlog.specification import RuleSpec
 from smoothcert.runlog.store import RunWriter, TallyRow
 
@@ -237,6 +238,43 @@ def test_a_forged_note_makes_no_result(tmp_path: Path, whole: dict[str, str], ru
     job(directory, rule).run(quiet=True)
     assert tally_digest(sc.open_run(directory)) == whole[rule]
     assert not failed(directory)
+
+
+class Counted(ArrayDataset):
+    """Counts how often an image is read."""
+
+    read = 0
+
+    def __getitem__(self, position: int) -> Example:
+        self.read += 1
+        return super().__getitem__(position)
+
+
+def test_the_noise_levels_of_a_command_read_the_images_once(tmp_path: Path) -> None:
+    """And a run has the names of its images, also after one whose list came from a file without them."""
+    base = targets.images(IMAGES)
+    pixels = np.stack([base[k].image for k in range(IMAGES)])
+    data = Counted(pixels, np.arange(IMAGES) % 5, levels=255, name="counted", classes=targets.CLASSES)
+    rule = RuleSpec.settle("certify", n0=20, n=64)
+
+    def begun(sigma: float, rows: Roster | None) -> tuple[Job, int]:
+        before = data.read
+        model = sc.SmoothedClassifier(targets.model(), sigma=sigma)
+        made = prepare(model, data, tmp_path / f"{sigma:g}", rule, batch=64, workers=1, rows=rows)
+        return made, data.read - before
+
+    first, alone = begun(0.25, None)
+    second, beside = begun(0.5, first.rows)
+    assert alone - beside == IMAGES
+    second.run(quiet=True)
+    continued, _ = begun(0.5, None)
+    assert not continued.rows.named
+    third, again = begun(1.0, continued.rows)
+    assert again == alone
+    third.run(quiet=True)
+    names = {data[k].name for k in range(IMAGES)}
+    for sigma in ("0.5", "1"):
+        assert {row.name for row in sc.open_run(tmp_path / sigma).examples()} == names
 
 
 def test_a_note_about_another_run_is_refused(tmp_path: Path) -> None:

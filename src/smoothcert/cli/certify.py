@@ -118,7 +118,7 @@ def _run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> No
         label_aware=settings.label_aware,
         futility=settings.futility,
     )
-    data, jobs = prepared_jobs(settings, rule)
+    data, jobs = prepared_jobs(settings, rule, quiet=quiet or as_json)
     carry_out(settings, data, jobs, _report, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 

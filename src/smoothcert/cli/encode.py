@@ -13,7 +13,7 @@ def run(settings: Settings, *, dry_run: bool, quiet: bool, as_json: bool) -> Non
     """All noise levels of one command, then the tables and the pictures."""
     from smoothcert.cli.models import prepared_encodings
 
-    data, jobs = prepared_encodings(settings)
+    data, jobs = prepared_encodings(settings, quiet=quiet or as_json)
     carry_out(settings, data, jobs, _report, dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 

@@ -15,6 +15,7 @@ CONVERTED = "converted"  # below the directory of the runs: models in other back
 if TYPE_CHECKING:
     from smoothcert.engine import Job
     from smoothcert.protocols import Dataset
+    from smoothcert.runlog.roster import Roster
     from smoothcert.runlog.specification import HeadSpec, RuleSpec
     from smoothcert.smoothing import SmoothedClassifier, SmoothedEncoder
 
@@ -92,7 +93,7 @@ def _lines(path: str) -> list[str]:
     return found
 
 
-def prepared_encodings(settings: Settings) -> tuple[Dataset, list[Job]]:
+def prepared_encodings(settings: Settings, *, quiet: bool) -> tuple[Dataset, list[Job]]:
     """The data, and one checked job a noise level, each with a directory of its own below ``out``."""
     from smoothcert.engine.run import encode_rule
     from smoothcert.smoothing.encoder import head_spec
@@ -104,12 +105,14 @@ def prepared_encodings(settings: Settings) -> tuple[Dataset, list[Job]]:
         head, decision=decision, served=settings.served, n0=settings.n0, n=settings.n, alpha=settings.alpha
     )
     spec = head_spec(head, data.classes) if head is not None else None
-    conversions, jobs = Conversions(settings, data), []
+    conversions = Conversions(settings, data)
+    jobs: list[Job] = []
     for sigma in settings.sigma:
         directory = settings.out / f"sigma-{sigma:g}"
         converted = conversions.denoiser(denoiser, sigma, settled_batch(settings, directory))
         smoothed = smooth_encoder(settings, (encoder, converted, mapper), sigma, data.levels)
-        jobs.append(_job(settings, smoothed, data, directory, rule, head=spec))
+        rows = jobs[0].rows if jobs else None
+        jobs.append(_job(settings, smoothed, data, directory, rule, rows, head=spec, quiet=quiet))
     return data, jobs
 
 
@@ -224,15 +227,17 @@ def settled_batch(settings: Settings, directory: Path) -> int | None:
     return settings.batch or (stored.execution.batch if stored else None)
 
 
-def prepared_jobs(settings: Settings, rule: RuleSpec) -> tuple[Dataset, list[Job]]:
+def prepared_jobs(settings: Settings, rule: RuleSpec, *, quiet: bool) -> tuple[Dataset, list[Job]]:
     """The data, and one checked job a noise level, each with a directory of its own below ``out``."""
     data, models = load_data(settings), load_models(settings)
-    conversions, jobs = Conversions(settings, data), []
+    conversions = Conversions(settings, data)
+    jobs: list[Job] = []
     for sigma in settings.sigma:
         directory = settings.out / f"sigma-{sigma:g}"
         converted = conversions.both(models, sigma, settled_batch(settings, directory))
         smoothed = smooth(settings, converted, sigma, data.levels)
-        jobs.append(_job(settings, smoothed, data, directory, rule))
+        rows = jobs[0].rows if jobs else None
+        jobs.append(_job(settings, smoothed, data, directory, rule, rows, quiet=quiet))
     return data, jobs
 
 
@@ -242,9 +247,12 @@ def _job(
     data: Dataset,
     directory: Path,
     rule: RuleSpec,
+    rows: Roster | None,
+    *,
     head: HeadSpec | None = None,
+    quiet: bool,
 ) -> Job:
-    """A job that runs where and how the settings say."""
+    """A job that runs where and how the settings say, on images that an earlier one may have read."""
     from smoothcert.engine import prepare
 
     return prepare(
@@ -259,4 +267,6 @@ def _job(
         workers=settings.workers,
         executor=executor_of(settings),
         shard=settings.shard,
+        rows=rows,
+        quiet=quiet,
     )

@@ -69,7 +69,7 @@ def predict(
     from smoothcert.runlog.specification import RuleSpec
 
     rule = RuleSpec.settle("predict", stop=settings.stop, alpha=settings.alpha, n=settings.n)
-    loaded, jobs = prepared_jobs(settings, rule)
+    loaded, jobs = prepared_jobs(settings, rule, quiet=quiet or as_json)
     if not settings.shard.whole:
         shards.check_beside(settings, jobs)
     found = [job.run(quiet=quiet or as_json) for job in jobs]

@@ -214,11 +214,14 @@ def prepare(
     workers: int | None = None,
     executor: Executor | RayCluster | str = "local",
     shard: Shard | str | None = None,
+    rows: Roster | None = None,
+    quiet: bool = True,
 ) -> Job:
     """Settle the specification of a run; ``SpecificationMismatch`` if the directory holds another one.
 
     ``executor`` is ``"local"``, ``"ray"`` or a ``RayCluster`` that says more. The specification of a shard is
-    that of the whole run, its images included.
+    that of the whole run, its images included. ``rows`` are the images of ``data`` where another job has
+    read them already; ``quiet`` shows no bar while they are read.
     """
     directory, shard = Path(directory), as_shard(shard)
     data = datasets.load(data) if isinstance(data, str) else data
@@ -226,7 +229,7 @@ def prepare(
         raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
     if isinstance(smoothed, SmoothedClassifier):
         smoothed = with_classes_of(smoothed, data)
-    stored, rows = _stored(directory, data)
+    stored, rows = _stored(directory, data, rows, quiet=quiet)
     if batch is None and stored is None and is_accelerator(smoothed.network.device):
         _check_batch_is_given(shard)
         noise = smoothed.noise_for(data.levels)
@@ -286,13 +289,16 @@ def _check_batch_is_given(shard: Shard) -> None:
         )
 
 
-def _stored(directory: Path, data: Dataset) -> tuple[Specification | None, Roster]:
+def _stored(
+    directory: Path, data: Dataset, rows: Roster | None, *, quiet: bool
+) -> tuple[Specification | None, Roster]:
     """The specification of the run that is there already, if any, and the images."""
+    rows = rows if rows is not None and rows.named else None
     if not (directory / DATABASE).exists():
-        return None, roster_of(data)
+        return None, rows or roster_of(data, quiet=quiet)
     run = open_run(directory)
     try:
-        return run.specification, stored_roster(run, data) or roster_of(data)
+        return run.specification, stored_roster(run, data) or rows or roster_of(data, quiet=quiet)
     finally:
         run.close()
 

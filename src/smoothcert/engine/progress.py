@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol
 
@@ -88,6 +89,16 @@ class Bar:
 
     def _completed(self, running: Tracker) -> int:
         return running.draws if self._draws else running.done
+
+
+def counting(title: str, count: int, *, quiet: bool) -> Iterable[int]:
+    """0 .. count - 1, with a bar on a terminal while somebody goes through them."""
+    if quiet or not sys.stderr.isatty():
+        return range(count)
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(range(count), f"[bold]{title}", console=Console(stderr=True), transient=True)
 
 
 def display(

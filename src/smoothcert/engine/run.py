@@ -93,6 +93,7 @@ def certify(
         workers=workers,
         executor=executor,
         shard=shard,
+        quiet=quiet,
     )
     return job.run(quiet=quiet)
 
@@ -130,6 +131,7 @@ def predict(
         workers=workers,
         executor=executor,
         shard=shard,
+        quiet=quiet,
     )
     return job.run(quiet=quiet)
 
@@ -180,6 +182,7 @@ def encode(
         workers=workers,
         executor=executor,
         shard=shard,
+        quiet=quiet,
     )
     return job.run(quiet=quiet)
 

@@ -13,6 +13,7 @@ import torch
 
 from smoothcert.backends.identity import code_hash, source_of, weights_of
 from smoothcert.classifiers.labels import Reordered, match
+from smoothcert.engine.progress import counting
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset, Example
 from smoothcert.runlog import specification as spec
@@ -114,9 +115,10 @@ def with_classes_of(smoothed: SmoothedClassifier, data: Dataset) -> SmoothedClas
     )
 
 
-def roster_of(data: Dataset) -> Roster:
+def roster_of(data: Dataset, *, quiet: bool = True) -> Roster:
     """Every image with the hash of its pixels; a wrong shape or an index used twice is refused."""
-    rows = Roster(example_row(data[position], data.shape) for position in range(len(data)))
+    places = counting(f"reading {data.name}", len(data), quiet=quiet)
+    rows = Roster(example_row(data[position], data.shape) for position in places)
     if not rows:
         raise InvalidInput(f"the data set {data.name}", "has no images", "Choose a larger slice")
     if not rows.unique:

@@ -72,6 +72,11 @@ class Roster(Sequence[ExampleRow]):
             return range(len(self))
         return array("q", sorted(range(len(self)), key=self.examples.__getitem__))
 
+    @property
+    def named(self) -> bool:
+        """Whether it was made of the images themselves: a run file's list comes without their names."""
+        return bool(self._ends)
+
     @cached_property
     def unique(self) -> bool:
         """Whether no two images share a stream name."""
