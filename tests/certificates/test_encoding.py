@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 
 from smoothcert.certificates.encoding import Encoding, EncodingCourse
+from smoothcert.certificates.encoding_layout import CLEAN
 from smoothcert.certificates.feature import FeatureCertificate
 from smoothcert.errors import InvalidInput
 from smoothcert.smoothing.sketch import basis
@@ -106,6 +108,46 @@ def test_every_bound_holds_at_its_level(k: int, repetitions: int) -> None:
         assert found.covariance_upper <= 1.0
     allowed = repetitions * 0.2 + 4 * np.sqrt(repetitions * 0.2 * 0.8)
     assert (fails <= allowed).all(), fails
+
+
+@pytest.mark.parametrize("k", [1, 16, 64, 512])
+@pytest.mark.parametrize("seed", range(6))
+def test_an_encoder_that_hardly_moves_is_certified(k: int, seed: int) -> None:
+    """Stored in steps, one and the same feature is longer than 1 for about every second encoder."""
+    rng = np.random.default_rng(seed)
+    still = rng.normal(size=k)
+    still /= np.linalg.norm(still)
+    one = design(k, n=2_000)
+    course = one.begin().add(Features.of(0, still[None])).add(Features.of(0, np.tile(still, (one.n0, 1))))
+    assert course.plan is not None
+    assert course.plan.layout.centre <= 1.0 + 1e-9
+    scores = course.plan.scores(np.tile(still, (one.n, 1)), basis(0, 0, k, course.plan.layout.sketch))
+    verdict = course.add(scores).verdict()
+    assert verdict is not None
+    found = verdict.proof
+    assert isinstance(found, FeatureCertificate)
+    assert found.m_lower > 0.99
+    assert found.cosine_lower(0.25) > 0.9
+
+
+@pytest.mark.parametrize("k", [16, 512])
+def test_the_reference_bound_pays_for_how_the_clean_feature_is_stored(k: int) -> None:
+    """Every coordinate is stored .4 steps too large, in the direction of the draws."""
+    steps = 2.0**-15
+    exact = (np.floor(2.0**15 / math.sqrt(k)) + 0.6) * steps * np.ones(k)
+    stored = Features.of(0, exact[None]).rows()[0]
+    drawn_ones = np.ones((800, k)) / math.sqrt(k)
+    assert stored @ drawn_ones[0] - exact @ drawn_ones[0] > 0.39 * steps * math.sqrt(k)
+    one = design(k)
+    course = one.begin().add(Features.of(0, exact[None])).add(Features.of(0, drawn_ones[: one.n0]))
+    assert course.plan is not None
+    scores = course.plan.scores(drawn_ones, basis(0, 0, k, course.plan.layout.sketch))
+    verdict = course.add(scores).verdict()
+    assert verdict is not None
+    counted = course.plan.layout.lower(CLEAN, scores, one.alpha)
+    assert isinstance(found := verdict.proof, FeatureCertificate)
+    assert counted - found.reference_lower > 0.39 * steps * math.sqrt(k)
+    assert found.score_lower == 0.5 * (1.0 + found.reference_lower)
 
 
 @pytest.mark.parametrize("k", [64, 200])

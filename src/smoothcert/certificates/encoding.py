@@ -30,6 +30,7 @@ from smoothcert.certificates.gaussian import certify, round_down
 from smoothcert.certificates.margin import Decision
 from smoothcert.errors import InvalidInput
 from smoothcert.tallies import Features, Scores, Tally
+from smoothcert.tallies.features import HALF_STEP
 
 Rule = Literal["votes", "margin", "dual"]
 
@@ -169,13 +170,14 @@ class EncodingCourse:
     def _proof(self, scores: Scores) -> FeatureCertificate:
         design, plan = self.design, layout_of(scores.layout)
         for_lambda = math.nextafter(design.alpha * LAMBDA_SHARE, 0.0)
-        score = 0.5 * (1.0 + plan.lower(CLEAN, scores, design.alpha))
+        rounding = math.sqrt(plan.dimension) * HALF_STEP  # the clean feature's, as it is stored
+        reference = max(-1.0, plan.lower(CLEAN, scores, design.alpha) - rounding)
         return FeatureCertificate(
             feature=plan.feature(scores),
             m_lower=max(0.0, plan.lower(DIRECTION, scores, math.nextafter(design.alpha - for_lambda, 0.0))),
             covariance_upper=covariance_upper(plan, scores, for_lambda),
-            score_lower=score,
-            reference_lower=2.0 * score - 1.0,
+            score_lower=0.5 * (1.0 + reference),
+            reference_lower=reference,
             sigma=design.sigma,
             alpha=design.alpha,
             n0=design.n0,

@@ -64,6 +64,8 @@ class Plan:
         """The plan that a clean feature ``(k,)`` and pilot features ``(n0, k)`` fix."""
         centre = pilot.mean(axis=0)
         direction = centre / (length(centre) or 1.0)
+        if length(centre) > 1.0:  # rounded features of an encoder that hardly moves are a little too long
+            centre = direction
         channels = [Channel.around(pilot @ direction, -1.0, 1.0), Channel.around(pilot @ clean, -1.0, 1.0)]
         prototypes, rivals = numbers.prototypes, np.zeros((0, len(centre)))
         label, selection, decision = None, Votes(), None

@@ -15,6 +15,8 @@ from smoothcert.tallies.packing import packed, unpacked
 
 Piece = tuple[int, npt.NDArray[np.int64]]
 _UNIT = 1 << 15  # the steps in which a coordinate of a unit vector is stored
+HALF_STEP = 0.5 / _UNIT
+"""How far a stored coordinate is from what the encoder answered, at most."""
 
 
 @dataclass(frozen=True, eq=False)
