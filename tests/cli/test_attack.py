@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.test_commands import smoothcert
+from tests.cli.command import smoothcert
 
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import open_run

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.test_commands import smoothcert, state
+from tests.cli.command import smoothcert
+from tests.cli.test_commands import state
 
 from smoothcert.runlog.store import open_run
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.cli.command import in_a_process, smoothcert
 
 from smoothcert.errors import RunFileError
 from smoothcert.runlog.store import open_run
@@ -18,24 +19,11 @@ from smoothcert.runlog.store import open_run
 SMALL = ["--data", "digits:test[:4]", "--stop", "fixed", "--n", "150", "--n0", "20", "--sigma", "0.25,0.5"]
 
 
-def smoothcert(*words: str, where: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "smoothcert", *words],
-        cwd=where,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == expect, done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one finished run of two noise levels."""
     where = tmp_path_factory.mktemp("cli")
-    done = smoothcert("certify", *SMALL, "--out", "runs/small", where=where)
+    done = in_a_process("certify", *SMALL, "--out", "runs/small", where=where)
     assert "| 0.25" in done.stdout
     assert "What next" in done.stderr
     return where
@@ -130,7 +118,7 @@ def test_verify_speaks_plainly_and_fails_loudly(place: Path) -> None:
     with sqlite3.connect(place / "forged/run.db") as connection:
         connection.execute("UPDATE tallies SET counts = '{\"3\":150}' WHERE stage = 'estimation'")
     connection.close()
-    bad = smoothcert("verify", "forged", where=place, expect=5)
+    bad = in_a_process("verify", "forged", where=place, expect=5)
     assert "FAILED  row hashes" in bad.stdout
 
 

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-from smoothcert import cli
+from tests.cli.command import main
 
 SMALL = ["certify", "--task", "encode", "--data", "digits:test[:2]", "--encoder", "digits", "--sigma", "0.25", "--n", "64", "--n0", "16"]  # fmt: skip
-
-
-def main(words: list[str]) -> int:
-    """The exit status of a command, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["smoothcert", *words])
-        try:
-            cli.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.test_commands import smoothcert, state
-from tests.cli.test_encode import main
+from tests.cli.command import main, smoothcert
+from tests.cli.test_commands import state
 
 BASE = ["--data", "digits:test[:7]", "--n", "400", "--quiet"]
 LEVELS = ["--sigma", "0.25,0.5"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.cli.test_commands import smoothcert, state
-from tests.cli.test_encode import main
+from tests.cli.command import in_a_process, main, smoothcert
+from tests.cli.test_commands import state
 
 from smoothcert import errors
 from smoothcert.cli import exit_code
@@ -29,7 +29,7 @@ SMALL += ["--stop", "table:0,0.5", "--n", "1000", "--quiet"]
 
 def test_ray_gives_the_same_run_to_the_bit(tmp_path: Path) -> None:
     smoothcert(*SMALL, "--out", "runs/local", where=tmp_path)
-    smoothcert(*SMALL, "--out", "runs/ray", "--executor", "ray", "--workers", "2", where=tmp_path)
+    in_a_process(*SMALL, "--out", "runs/ray", "--executor", "ray", "--workers", "2", where=tmp_path)
     assert state("runs/local", tmp_path)["tallies"] == state("runs/ray", tmp_path)["tallies"]
     assert state("runs/ray", tmp_path)["complete"]
     smoothcert("verify", "runs/ray", where=tmp_path)

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.test_commands import smoothcert, state
+from tests.cli.command import smoothcert
+from tests.cli.test_commands import state
 
 BASE = ["--data", "digits:test[:12]", "--sigma", "0.5", "--quiet"]
 

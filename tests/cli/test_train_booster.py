@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.command import smoothcert
 
 from smoothcert import denoisers
 from smoothcert.checkpoints import read_card
@@ -24,15 +23,6 @@ SMALL = [
     "--threads",
     "1",
 ]
-
-
-def smoothcert(*words: str, where: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "smoothcert", *words],
-        cwd=where, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == expect, done.stderr[-3000:]
-    return done
 
 
 def test_a_booster_is_trained_measured_and_read_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.cli.test_commands import smoothcert
+from tests.cli.command import in_a_process, smoothcert
 
 from smoothcert.engine.comparison import Measured
 from smoothcert.engine.tuning import _by_speed
@@ -50,7 +50,7 @@ def test_a_run_in_8_bits_verifies_and_says_so(place: Path) -> None:
 def test_another_process_continues_it_bit_for_bit_also_without_the_stored_models(place: Path) -> None:
     words = [*RUN, *INT8, "--out", "parts"]
     smoothcert("certify", *words, "--dry-run", where=place)
-    smoothcert("certify", *words, where=place)
+    in_a_process("certify", *words, where=place)
     shutil.rmtree(place / "parts/converted")
     smoothcert("certify", *words, where=place)  # converted again, and the same run
     assert tallies(place, "parts") == tallies(place, "whole")
