@@ -360,6 +360,8 @@ BUGS = (
     Bug("continue: names lost after a continued run", "engine/job.py", "rows if rows is not None and rows.named else None", "rows", f"{CONTINUE} -k noise_levels"),
     Bug("features: rounded pilots longer than 1", "certificates/encoding_plan.py", "if length(centre) > 1.0:", "if False:", "tests/certificates/test_encoding.py -k hardly_moves"),
     Bug("features: the stored clean feature taken for exact", "certificates/encoding.py", "math.sqrt(plan.dimension) * HALF_STEP", "0.0", "tests/certificates/test_encoding.py -k is_stored"),
+    Bug("training: a model of other settings is written over", "training/cards.py", "    if others:", "    if False:", "tests/training/test_training.py -k written_over"),
+    Bug("training: somebody's model is written over", "training/cards.py", "if found and not (root / SAVEPOINT).exists():", "if False:", "tests/training/test_training.py -k written_over"),
     Bug("images: given up while a thread asks for them", "engine/evaluate.py", "        return found\n\n    def _load", "        return self._kept[example]\n\n    def _load", "tests/engine/test_evaluate.py"),
     Bug("images: two threads give up the same one", "engine/evaluate.py", "            with self._lock:\n", "            if True:\n", "tests/engine/test_evaluate.py"),
     Bug("images: every one is kept", "engine/evaluate.py", "while len(self._kept) > _KEPT_IMAGES:", "while False:", "tests/engine/test_evaluate.py"),

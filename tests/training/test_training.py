@@ -11,11 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from smoothcert import classifiers, denoisers
+from smoothcert import classifiers, denoisers, encoders
 from smoothcert.checkpoints import hashes, read_card
 from smoothcert.datasets import ArrayDataset, load
 from smoothcert.errors import CheckpointError, InvalidInput, MissingExtra
-from smoothcert.training import Trained, accuracy, add_figures, train_classifier, train_denoiser
+from smoothcert.training import (
+    Trained,
+    accuracy,
+    add_figures,
+    finetune,
+    train_booster,
+    train_classifier,
+    train_denoiser,
+    train_edm_denoiser,
+)
 
 DIGITS = load("digits:train[:256]")
 Train = Callable[..., Trained]
@@ -95,8 +104,8 @@ def test_a_classifier_learns_loads_and_reports_its_accuracy(tmp_path: Path) -> N
 
 def test_blending_is_the_default_on_clean_images_only(tmp_path: Path) -> None:
     for noise_sigma, blended in ((0.0, 4), (0.25, 1)):
-        tiny_classifier(tmp_path, noise_sigma=noise_sigma, epochs=1)
-        assert read_card(tmp_path).content["training"]["mix"] == blended
+        tiny_classifier(tmp_path / f"{blended}", noise_sigma=noise_sigma, epochs=1)
+        assert read_card(tmp_path / f"{blended}").content["training"]["mix"] == blended
 
 
 def test_noise_trained_classifiers_see_noise(tmp_path: Path) -> None:
@@ -141,6 +150,41 @@ def test_other_shapes_and_one_noise_level_train_too(tmp_path: Path) -> None:
     train_classifier(dataset, tmp_path / "c", epochs=1, width=4, noise_sigma=0.25, device="cpu")
     assert denoisers.load(tmp_path / "d")(torch.rand(2, 3, 8, 16), 0.25).shape == (2, 3, 8, 16)
     assert classifiers.load(tmp_path / "c")(torch.rand(2, 3, 8, 16)).shape == (2, 2)
+
+
+def tiny_edm(out: Path, **options: Any) -> Trained:
+    small = {"steps": 4, "batch_size": 8, "channels": (8, 8), "blocks": 1, "device": "cpu"}
+    return train_edm_denoiser(DIGITS, out, **{**small, **options})
+
+
+def tiny_finetune(out: Path, **options: Any) -> Trained:
+    small = {"sigma": 0.5, "epochs": 0.1, "batch_size": 16, "device": "cpu", "flip": False, "shift": 0}
+    return finetune(classifiers.load("digits"), DIGITS, out, **{**small, **options})
+
+
+def tiny_booster(out: Path, **options: Any) -> Trained:
+    small = {"steps": 2, "batch_size": 8, "width": 16, "blocks": 1, "device": "cpu", "sigmas": (0.25, 0.5)}
+    return train_booster(encoders.load("digits"), DIGITS, out, **{**small, **options})
+
+
+@pytest.mark.parametrize("train", [tiny_classifier, tiny_denoiser, tiny_edm, tiny_finetune, tiny_booster])
+def test_a_model_that_is_there_is_not_written_over(tmp_path: Path, train: Train) -> None:
+    """Neither one of other settings, nor of another kind, nor somebody else's; the same one is made again."""
+    train(tmp_path / "mine", seed=3)
+    before = hashes(tmp_path / "mine")
+    with pytest.raises(InvalidInput, match="seed 3, not 4"):
+        train(tmp_path / "mine", seed=4)
+    other = tiny_denoiser if train is not tiny_denoiser else tiny_classifier
+    with pytest.raises(InvalidInput, match="trained otherwise"):
+        other(tmp_path / "mine", seed=3)
+    assert hashes(tmp_path / "mine") == before
+    train(tmp_path / "mine", seed=3)
+    assert hashes(tmp_path / "mine") == before
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(InvalidInput, match=r"config\.json, which this training did not write"):
+        train(tmp_path / "theirs")
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["config.json"]
 
 
 def test_figures_can_be_added_only_to_untouched_files(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from smoothcert.protocols import Dataset, Denoiser, Encoder
 from smoothcert.training import booster_losses as losses
 from smoothcert.training.booster_batches import LEVELS, Batches, Frozen, spread_of
 from smoothcert.training.booster_figures import booster_figures
-from smoothcert.training.cards import write_card
+from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.images import gather
 from smoothcert.training.loop import Progress, Trained, fit, repeatable
 from smoothcert.training.purifier import PURIFIER, tune_purifier
-from smoothcert.training.savepoint import Savepoint
+from smoothcert.training.savepoint import SAVEPOINT, Savepoint
 
 _MEASURED = 2048  # images that the mean and spread of clean features are taken from
 _HEADS = 4  # of attention over tokens
@@ -114,13 +114,15 @@ def train_booster(
         mine = {**common, "steps": purifier_steps, "learning_rate": purifier_learning_rate, "a": a, "b": b}
         settings["purifier"] = f"{PURIFIER}, trained here"
         settings |= {f"purifier_{name}": mine[name] for name in ("steps", "learning_rate", "a", "b")}
+    check_place(out, "booster", dataset, settings)
+    if train_purifier:
         denoiser = tune_purifier(
             denoiser, encoder, dataset, Path(out) / PURIFIER, mine, device, threads, command, progress
         )
     frozen = Frozen(encoder, denoiser)
     drawn = Batches(dataset, batch_size, sigmas, seed, "mapper")
     batches = _MapperLoss(frozen, drawn, c, d, steps, rounds)
-    savepoint = Savepoint(Path(out) / "training.pt", settings | {"data": dataset.name})
+    savepoint = Savepoint(Path(out) / SAVEPOINT, settings | {"data": dataset.name})
     with repeatable(seed, threads):
         model = _fresh(frozen, gather(dataset, _MEASURED).images, settings)
         outcome = fit(

@@ -11,9 +11,12 @@ from typing import Any
 
 import smoothcert
 from smoothcert.checkpoints import CARD, hashes, read_card
+from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.training.loop import Outcome
+from smoothcert.training.savepoint import SAVEPOINT
 
+MODEL_FILES = ("config.json", "model.safetensors", "model_index.json")
 _LIBRARIES = ("torch", "numpy", "diffusers", "accelerate", "safetensors")
 
 
@@ -38,6 +41,34 @@ def write_card(
         "sha256": hashes(directory),
     }
     _write(Path(directory), content)
+
+
+def check_place(directory: str | Path, kind: str, dataset: Dataset, settings: Mapping[str, Any]) -> None:
+    """Refuse a directory whose model a training would write over, unless it is what this training made.
+
+    Raises:
+        InvalidInput: it holds a model of another training, or of another kind.
+        CheckpointError: its files are not those of its card.
+    """
+    root = Path(directory)
+    found = sorted(name for name in MODEL_FILES if (root / name).exists())
+    if not (root / CARD).exists():
+        if found and not (root / SAVEPOINT).exists():
+            why = f"it holds {' and '.join(found)}, which this training did not write and would replace"
+            raise InvalidInput(f"out = {str(directory)!r}", why, "Name another directory")
+        return
+    content = read_card(root).content
+    asked = {"kind": kind, "data": dataset.name, **json.loads(json.dumps(dict(settings)))}
+    stored = {
+        "kind": content.get("kind"),
+        "data": content.get("data", {}).get("name"),
+        **content.get("training", {}),
+    }
+    others = [name for name, value in asked.items() if stored.get(name) != value]
+    if others:
+        words = ", ".join(f"{name} {stored.get(name)!r}, not {asked[name]!r}" for name in others[:3])
+        why = f"it holds a model that was trained otherwise ({words}), and this training would replace it"
+        raise InvalidInput(f"out = {str(directory)!r}", why, "Name another directory, or delete this one")
 
 
 def add_figures(directory: str | Path, figures: Mapping[str, Any]) -> None:

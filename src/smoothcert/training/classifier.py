@@ -11,7 +11,7 @@ from torch.nn import functional
 from smoothcert.classifiers import convnet
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
-from smoothcert.training.cards import write_card
+from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.figures import accuracy
 from smoothcert.training.images import LabelledImages, gather, jitter, shuffled_batches
 from smoothcert.training.loop import Progress, Trained, fit, repeatable
@@ -71,6 +71,7 @@ def train_classifier(
         "learning_rate": learning_rate, "width": width, "mix": mix, "augment": augment, "seed": seed,
     }  # fmt: skip
     _check(noise_sigma, epochs, batch_size, mix, augment)
+    check_place(out, "classifier", dataset, settings)
     data = gather(dataset)
     with repeatable(seed, threads) as generator:
         model = convnet.ConvNet(convnet.ConvNetConfig(dataset.shape, dataset.classes, width))

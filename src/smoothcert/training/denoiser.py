@@ -19,7 +19,7 @@ from torch.nn import functional
 from smoothcert.diffusion.schedule import Schedule, beta_schedule
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Classifier, Dataset
-from smoothcert.training.cards import write_card
+from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.figures import denoised_accuracies
 from smoothcert.training.images import gather, jitter, shuffled_batches
 from smoothcert.training.loop import Progress, Trained, fit, repeatable
@@ -79,6 +79,7 @@ def train_denoiser(
         "sigmas": list(sigmas or ()),
     }  # fmt: skip
     _check(batch_size, augment)
+    check_place(out, "denoiser", dataset, settings)
     noise = beta_schedule(schedule, timesteps)
     times = _time_range(noise, sigmas)
     images = gather(dataset).images

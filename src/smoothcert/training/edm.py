@@ -18,10 +18,10 @@ from smoothcert.denoisers import residual_unet
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.smoothing.network import channels_last
-from smoothcert.training.cards import write_card
+from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.images import gather, mirrored, named_generator, positions
 from smoothcert.training.loop import Progress, Trained, fit, repeatable
-from smoothcert.training.savepoint import Savepoint
+from smoothcert.training.savepoint import SAVEPOINT, Savepoint
 
 SIGMA_DATA = 0.5
 _LARGEST_SPREAD = 3.0  # standard deviations of ln(sigma) that are trained on
@@ -81,8 +81,9 @@ def train_edm_denoiser(
         "blocks": blocks, "typical_sigma": typical_sigma, "spread": spread, "flip": flip,
         "precision": precision, "seed": seed,
     }  # fmt: skip
+    check_place(out, "denoiser", dataset, settings)
     batches = _Batches(dataset, batch_size, typical_sigma, spread, flip, seed)
-    savepoint = Savepoint(Path(out) / "training.pt", settings | {"data": dataset.name})
+    savepoint = Savepoint(Path(out) / SAVEPOINT, settings | {"data": dataset.name})
     with repeatable(seed, threads):
         config = residual_unet.ResidualUNetConfig(dataset.shape[0], tuple(channels), blocks)
         network = channels_last(residual_unet.ResidualUNet(config))

@@ -20,11 +20,11 @@ from smoothcert.classifiers import convnet, plain
 from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset, Denoiser
 from smoothcert.smoothing.network import channels_last, modules_of
-from smoothcert.training.cards import write_card
+from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.figures import accuracy
 from smoothcert.training.images import gather, mirrored, named_generator, positions, shifted
 from smoothcert.training.loop import Progress, Trained, fit, repeatable
-from smoothcert.training.savepoint import Savepoint
+from smoothcert.training.savepoint import SAVEPOINT, Savepoint
 
 
 def finetune(
@@ -84,9 +84,10 @@ def finetune(
         "precision": precision, "seed": seed, "from": str(getattr(classifier, "source", "")),
     }  # fmt: skip
     _check(classifier, denoiser, sigma, epochs, batch_size, shift)
+    check_place(out, "classifier", dataset, settings)
     batches = _Batches(dataset, denoiser, settings)
     steps = max(1, round(epochs * len(dataset) / batch_size))
-    savepoint = Savepoint(Path(out) / "training.pt", settings | {"data": dataset.name})
+    savepoint = Savepoint(Path(out) / SAVEPOINT, settings | {"data": dataset.name})
     _settle(denoiser)
     with repeatable(seed, threads):
         outcome = fit(

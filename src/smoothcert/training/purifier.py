@@ -23,7 +23,7 @@ from smoothcert.training import booster_losses as losses
 from smoothcert.training.booster_batches import LEVELS, Batches, Frozen
 from smoothcert.training.cards import write_card
 from smoothcert.training.loop import Progress, fit, repeatable
-from smoothcert.training.savepoint import Savepoint
+from smoothcert.training.savepoint import SAVEPOINT, Savepoint
 
 PURIFIER = "purifier"
 """The directory of the trained purifier, inside that of its booster."""
@@ -66,7 +66,7 @@ def tune_purifier(
     batches = Batches(dataset, int(settings["batch_size"]), sigmas, int(settings["seed"]), PURIFIER)
     mine = copy.deepcopy(denoiser)
     loss = _PurifierLoss(mine, Frozen(encoder, None), batches, float(settings["a"]), float(settings["b"]))
-    savepoint = Savepoint(out / "training.pt", settings)
+    savepoint = Savepoint(out / SAVEPOINT, settings)
     with repeatable(int(settings["seed"]), threads):
         outcome = fit(
             mine.network.requires_grad_(True), loss.loss, steps=int(settings["steps"]),

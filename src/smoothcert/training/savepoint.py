@@ -15,6 +15,7 @@ import torch
 from smoothcert.errors import CheckpointError
 
 SECONDS_BETWEEN = 60.0
+SAVEPOINT = "training.pt"
 
 
 @dataclass
