@@ -28,7 +28,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(place: Path, run: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((place / run / "attack.json").read_text())
+    """What the last attack on a run wrote."""
+    last = max((place / run).glob("attack*.json"), key=lambda path: path.stat().st_mtime_ns)
+    found: dict[str, Any] = json.loads(last.read_text())
     return found
 
 
@@ -44,10 +46,13 @@ def test_certified_images_survive_at_their_own_radii(place: Path) -> None:
 
 
 def test_given_radii_and_json(place: Path) -> None:
-    words = ["attack", "runs/votes", *SHORT, "--radius", "0.2", "--radius", "3", "--attack", "apgd", "--json"]
+    before = {path: path.read_text() for path in (place / "runs/votes/sigma-0.5").glob("attack*.json")}
+    words = ["attack", "runs/votes", *SHORT, "--radius", "0.2,3", "--attack", "apgd", "--json"]
     (told,) = json.loads(smoothcert(*words, where=place).stdout)
     assert told == read(place, "runs/votes/sigma-0.5")
     assert [total["radius"] for total in told["radii"]] == [0.2, 3.0]
+    assert before
+    assert {path: path.read_text() for path in before} == before, "what an earlier attack found stays"
     assert told["radii"][1]["success_rate"] > 0.7
     assert told["search"]["method"] == "apgd"
 
@@ -121,6 +126,7 @@ def test_a_run_that_claims_more_noise_than_it_drew_is_broken_loudly(place: Path)
         (["--radius", "-1"], "positive, finite distance"),
         (["--steps", "0"], "steps = 0"),
         (["--eot", "0"], "eot = 0"),
+        (["--radius", "0.2,big"], "is not a list of numbers"),
         (["--images", "0"], "--images 0"),
         (["--attack", "fgsm"], "attack 'fgsm'"),
         (["--target", "cat"], "target 'cat'"),

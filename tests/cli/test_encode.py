@@ -52,7 +52,14 @@ def test_it_prints_both_tables_writes_the_pictures_and_verifies(
     assert "r = 0.1" in capsys.readouterr().out
     assert main(["table", "run", "--decision", "votes"]) == 0
     assert main(["status", "run"]) == 0
-    assert main([*SMALL[:3], "--config", "run/run.toml", "--out", "again", "--quiet"]) == 0
+    assert "correct and certified so far" in capsys.readouterr().out
+    assert "smoothcert certify --config" in (here / "run/sigma-0.25/run.toml").read_text()
+    assert main([*SMALL[:3], "--config", "run/run.toml", "--out", "again", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert main(["table", "run", "--format", "json"]) == 0
+    assert said["head"]["rows"] == [
+        row | {"run": said["head"]["rows"][0]["run"]} for row in json.loads(capsys.readouterr().out)["rows"]
+    ]
     assert (here / "again/sigma-0.25/run.db").exists()
     capsys.readouterr()
     assert main(["table", "run", "again", "--cosine", "--format", "json"]) == 0
@@ -65,8 +72,11 @@ def test_json_is_for_scripts(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main([*SMALL, "--denoiser", "none", "--head", "none", "--json", "--out", "run"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {row["bound"] for row in found["rows"]} == {"ours", "paper's FCSB", "to the clean feature"}
+    assert "head" not in found
     assert main(["table", "run"]) != 0
     assert "--cosine" in capsys.readouterr().err
+    assert main(["status", "run"]) == 0
+    assert "correct" not in capsys.readouterr().out, "nothing answers here"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +86,8 @@ def test_json_is_for_scripts(here: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--task", "encode", "--stop", "table:0.5"], "--stop table:0.5 with --task encode"),
         (["--task", "encode", "--label-aware"], "--label-aware"),
         (["--encoder", "mine"], "add --task encode"),
+        (["--encoder", "digits"], "add --task encode"),
+        (["--task", "encode", "--classifier", "digits"], "--classifier digits with --task encode"),
         (["--served", "10"], "add --task encode"),
         (["--task", "sing"], "task"),
         (["--task", "encode", "--decision", "loud"], "decision"),
@@ -103,3 +115,14 @@ def test_prompts_need_a_text_tower(here: Path, capsys: pytest.CaptureFixture[str
     (here / "prompts.txt").write_text("\n".join(f"the digit {k}" for k in range(10)), encoding="utf-8")
     assert main([*SMALL, "--denoiser", "none", "--head", "prompts:prompts.txt"]) == 2
     assert "text tower" in capsys.readouterr().err
+
+
+def test_a_mapper_behind_another_denoiser_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mapper that ships with the package was trained behind the digits denoiser."""
+    words = [*SMALL, "--mapper", "digits", "--head", "none", "--dry-run"]
+    assert main([*words, "--denoiser", "none"]) == 0
+    assert (
+        "note: digits was trained with denoiser digits; with none it is as sound" in capsys.readouterr().err
+    )
+    assert main([*words, "--denoiser", "digits"]) == 0
+    assert "note:" not in capsys.readouterr().err

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from smoothcert import encoders
 from smoothcert.classifiers import load, plain
 from smoothcert.cli.application import app
 from smoothcert.engine.specify import component
@@ -27,6 +28,19 @@ def saved(tmp_path: Path) -> Path:
     made = plain.build("resnet20", classes=("cat", "dog", "frog"), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
     plain.save(made, tmp_path / "net")
     return tmp_path / "net"
+
+
+def test_an_encoder_is_described_with_its_features() -> None:
+    found: dict[str, Any] = json.loads(said("inspect", "--encoder", "digits", "--image", "1x8x8", "--json"))
+    assert found["role"] == "encoder"
+    assert found["sha256"] == component(encoders.load("digits")).sha256
+    assert found["features"] == [256]
+    other: dict[str, Any] = json.loads(said("inspect", "--encoder", "digits", "--json"))
+    assert other["features"] is None
+    assert "1 channel" in other["refused"]
+    assert "encoder     python:module:attribute" in said("list")
+    with pytest.raises(InvalidInput, match="one model is inspected at a time"):
+        said("inspect", "digits", "--encoder", "digits")
 
 
 def test_a_classifier_is_described_as_a_run_would_describe_it(saved: Path) -> None:
@@ -59,7 +73,7 @@ def test_a_denoiser_is_described() -> None:
 
 def test_the_forms_of_names_are_listed() -> None:
     found = json.loads(said("list", "--json"))
-    assert {"classifier", "denoiser"} == {one["role"] for one in found}
+    assert {"classifier", "denoiser", "encoder"} == {one["role"] for one in found}
     by_name = {one["name"]: one for one in found}
     assert by_name["timm:NAME"]["extra"] == "timm"
     assert by_name["digits"]["installed"]

@@ -46,6 +46,20 @@ def test_draws_decisions_and_the_whole_set_are_printed(place: Path) -> None:
     assert text.returncode == 0
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--cosine", "--best"),
+        ("--draws", "--decision", "votes"),
+        ("--cosine", "--draws"),
+        ("--proved", "--best"),
+    ],
+)
+def test_flags_that_another_table_ignores_are_refused(place: Path, flags: tuple[str, ...]) -> None:
+    done = smoothcert("table", "runs/usual", *flags, where=place, expect=2)
+    assert "prints a table of its own" in done.stderr
+
+
 def test_fixed_and_table_agree_where_both_decide(place: Path) -> None:
     smoothcert("certify", *BASE, "--stop", "fixed", "--n", "2000", "--out", "runs/fixed", where=place)
     table = smoothcert("table", "runs/usual", "runs/fixed", "--format", "json", where=place)

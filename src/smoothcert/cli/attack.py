@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,22 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smoothcert.cli import options
+from smoothcert.cli.settings import numbers
 from smoothcert.cli.terminal import say, show
 from smoothcert.errors import CertificateBroken, InvalidInput
 
 if TYPE_CHECKING:
     from smoothcert.attacks.record import Record
 
-FILE = "attack.json"
+FILE = "attack.json"  # and attack-2.json, ... for the next ones
 
 
 def attack(
     runs: options.RunDirectories,
     radius: Annotated[
-        list[float] | None,
+        list[str] | None,
         typer.Option(
             "--radius",
-            help="L2 distance the attacker may go; may be given several times.",
+            help="L2 distances the attacker may go: 0.25,0.5, or the option several times.",
             show_default="each certified radius; 0.25 and 0.5 for features",
         ),
     ] = None,
@@ -58,7 +60,8 @@ def attack(
 
     Whether an attack succeeded is told by fresh noise that it never saw. An attack that fails proves nothing;
     the certificate does. One that succeeds inside the certified radius, with evidence that is false with
-    probability 1e-6, breaks the certificate: then the exit status is 6. Writes attack.json beside the run.
+    probability 1e-6, breaks the certificate: then the exit status is 6. Writes attack.json into the run,
+    or attack-2.json, ... where there is one.
 
     [bold]Example[/]: smoothcert attack runs/digits/sigma-0.5 --radius 0.5 --images 10
     """
@@ -67,7 +70,8 @@ def attack(
     from smoothcert.cli.attacked import Attacked, records
     from smoothcert.runlog.reading import run_directories
 
-    for number in radius or ():
+    radii = tuple(number for text in radius or () for number in numbers("--radius", text))
+    for number in radii:
         if not 0.0 < number < float("inf"):
             raise InvalidInput(
                 f"--radius {number:g}", "an attacker needs a positive, finite distance", "Write --radius 0.25"
@@ -83,7 +87,7 @@ def attack(
         found = _watched(
             records(
                 attacked,
-                tuple(radius or ()),
+                radii,
                 images,
                 search,
                 target=target,
@@ -93,7 +97,9 @@ def attack(
             quiet=quiet or as_json,
         )
         told = summary(attacked, found, search)
-        (directory / FILE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        written = _unused(directory)
+        written.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        say(f"wrote {written}", quiet=quiet or as_json)
         said.append(told)
         if not as_json:
             show(table(attacked, found))
@@ -102,6 +108,16 @@ def attack(
         print(json.dumps(said))
     if broken:
         raise _broken(broken)
+
+
+def _unused(directory: Path) -> Path:
+    """Where the attack is written: what an earlier one found stays."""
+    path = directory / FILE
+    return next(
+        found
+        for number in itertools.count(1)
+        if not (found := path if number == 1 else path.with_stem(f"{path.stem}-{number}")).exists()
+    )
 
 
 def _method(name: str) -> Any:

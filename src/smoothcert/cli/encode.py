@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from smoothcert.cli.certify import carry_out
@@ -22,14 +23,17 @@ def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool)
 
     cosines = analysis.cosine_table(found)
     (settings.out / "cosines.md").write_text(cosines.to_markdown() + "\n", encoding="utf-8")
-    if as_json:
-        print(cosines.to_json())
-    else:
+    said = json.loads(cosines.to_json())
+    if not as_json:
         show(cosines.table())
-    if settings.head != "none" and not as_json:
+    if settings.head != "none":
         table = analysis.certified_accuracy(found)
+        said["head"] = json.loads(table.to_json())
         (settings.out / "table.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
-        show(table.table())
+        if not as_json:
+            show(table.table())
+    if as_json:
+        print(json.dumps(said, indent=2))
     pictures = report.cosine_curve(found, [settings.out / "cosine.png", settings.out / "cosine.svg"])
     pictures += report.length_histogram(found, settings.out / "length.png")
     if settings.head != "none":

@@ -14,7 +14,9 @@ from smoothcert.cli.models import see_working_directory
 from smoothcert.errors import InvalidInput, SmoothcertError
 
 app = typer.Typer(
-    help="Find and inspect classifiers and denoisers.", no_args_is_help=True, rich_markup_mode="rich"
+    help="Find and inspect classifiers, encoders and denoisers.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 _EXTRAS = {"transformers": "hf", "timm": "timm", "torchvision": "torchvision", "onnx": "onnx"}
 _LIBRARIES = {"onnx": "onnxruntime"}
@@ -26,6 +28,9 @@ def inspect(
     name: Annotated[str | None, typer.Argument(help="Name of a classifier.", show_default=False)] = None,
     denoiser: Annotated[
         str | None, typer.Option("--denoiser", help="Name of a denoiser instead.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Name of an encoder instead.", show_default=False)
     ] = None,
     image: Annotated[str, typer.Option("--image", help="Show what an image of this shape becomes.")] = (
         "3x32x32"
@@ -41,12 +46,19 @@ def inspect(
       smoothcert models inspect transformers:google/vit-base-patch16-224
 
       smoothcert models inspect --denoiser digits
+
+      smoothcert models inspect --encoder transformers:openai/clip-vit-base-patch32
     """
-    if (name is None) == (denoiser is None):
-        given = "nothing to inspect" if name is None else f"both {name} and --denoiser {denoiser}"
-        raise InvalidInput(given, "one model is inspected at a time", "Write a name, or --denoiser NAME")
+    named = [one for one in (name, denoiser, encoder) if one is not None]
+    if len(named) != 1:
+        given = " and ".join(named) or "nothing to inspect"
+        instead = "Write a name, or --denoiser NAME, or --encoder NAME"
+        raise InvalidInput(given, "one model is inspected at a time", instead)
     shape = _shape(image)
-    found = _classifier(name, shape) if name is not None else _denoiser(str(denoiser))
+    if name is not None:
+        found = _classifier(name, shape)
+    else:
+        found = _denoiser(str(denoiser)) if encoder is None else _encoder(encoder, shape)
     if as_json:
         print(json.dumps(found))
         return
@@ -56,10 +68,11 @@ def inspect(
 
 @app.command("list")
 def listed(as_json: options.Json = False) -> None:
-    """List the forms that names of classifiers and denoisers take, and what each still needs."""
-    from smoothcert import classifiers, denoisers
+    """List the forms that names of classifiers, encoders and denoisers take, and what each still needs."""
+    from smoothcert import classifiers, denoisers, encoders
 
     found = [_form("classifier", name) for name in classifiers.NAMES]
+    found += [_form("encoder", name) for name in encoders.NAMES]
     found += [_form("denoiser", name) for name in denoisers.NAMES]
     if as_json:
         print(json.dumps(found))
@@ -91,6 +104,31 @@ def _classifier(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
         "image": list(shape),
         **_becomes(model, shape),
     }
+
+
+def _encoder(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    from smoothcert import encoders
+
+    see_working_directory()
+    model: Any = encoders.load(name)
+    return {
+        "role": "encoder",
+        **_weights(model),
+        "features": _features(model, shape),
+        "image": list(shape),
+        **_becomes(model, shape),
+    }
+
+
+def _features(model: Any, shape: tuple[int, ...]) -> list[int] | None:
+    """The shape of an image's feature, by asking for one; ``None`` where the encoder takes no such image."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            return list(model(torch.zeros(2, *shape)).shape[1:])
+    except (SmoothcertError, RuntimeError, ValueError):
+        return None
 
 
 def _becomes(model: Any, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -135,11 +173,11 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     for key, value in found.items():
         if key == "settings":
             lines += _nested(value)
-        elif key in ("image", "becomes"):
+        elif key in ("image", "becomes") or (key == "features" and value):
             lines.append((key, "x".join(map(str, value)) if value else "as it is"))
         elif key == "parameters":
             lines.append((key, f"{value:,}" if value is not None else "not known here"))
-        elif key != "refused" or value:
+        elif key not in ("refused", "features") or value:
             lines.append((key, _text(value)))
     refused = found.get("refused")
     return [line for line in lines if not (refused and line[0] == "becomes")]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothcert.cli.settings import Settings
+from smoothcert.cli.terminal import say
 from smoothcert.errors import InvalidInput
 
 CONVERTED = "converted"  # below the directory of the runs: models in other backends
@@ -99,6 +100,9 @@ def prepared_encodings(settings: Settings, *, quiet: bool) -> tuple[Dataset, lis
     from smoothcert.smoothing.encoder import head_spec
 
     data, (encoder, denoiser, mapper) = load_data(settings), load_encoding(settings)
+    if mapper is not None and (denoiser is None) != (mapper.config.denoiser in ("", "none")):
+        told = f"{settings.mapper} was trained with denoiser {mapper.config.denoiser or 'none'}"
+        say(f"note: {told}; with {settings.denoiser} it is as sound, and seldom as good", quiet=quiet)
     head = load_head(settings, encoder, data)
     decision: Any = settings.decision
     rule = encode_rule(

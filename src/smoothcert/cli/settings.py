@@ -127,7 +127,7 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     chosen = written | given_now
     given = set(chosen)
     values = _DEFAULTS | {"task": task} | chosen
-    task = _settle_task(values, given)
+    task = _settle_task(values, given, set(given_now))
     if "data" in given and not str(values["data"]).startswith("digits"):
         _need_models(given, values)
     _settle_rule(task, values, demo="data" not in given, written=written)
@@ -155,14 +155,15 @@ def settle(task: str, config: Path | None, flags: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
-def _settle_task(values: dict[str, Any], given: set[str]) -> str:
+def _settle_task(values: dict[str, Any], given: set[str], flagged: set[str]) -> str:
     """The task of the run; options that belong to another one are refused."""
     task = str(values["task"])
     if "task" in given and task not in ("certify", "predict", "encode"):
         raise UnknownName.among("task", task, ("certify", "encode"))
     values["head"] = values["head"] or (DEMO_HEAD if task == "encode" and "data" not in given else "none")
     for name in VOTING if task == "encode" else ENCODING:
-        if name in given and values[name] != _DEFAULTS[name] and values[name] not in ("none", "fixed"):
+        meant = name in flagged or (name in given and values[name] != _DEFAULTS[name])
+        if meant and values[name] not in ("none", "fixed"):
             flag, wanted = f"--{name.replace('_', '-')}", "certify" if task == "encode" else "encode"
             raise InvalidInput(
                 f"{flag} {values[name]} with --task {task}",

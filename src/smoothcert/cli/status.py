@@ -34,7 +34,7 @@ def status(
             f"{run['images']} of {run['planned_images']} images, {run['draws']:,} of "
             f"{'at most ' if run['at_most'] else ''}{run['planned_draws']:,} draws, "
             f"{run['draws_per_second']:,.0f} draws/s a worker{left}; "
-            f"correct and certified so far {_share(run)}; tallies {run['tallies'][:16]}"
+            f"{_share(run)}tallies {run['tallies'][:16]}"
         )
 
 
@@ -43,7 +43,10 @@ def _shard(run: dict[str, Any]) -> str:
 
 
 def _share(run: dict[str, Any]) -> str:
-    return f"{run['accuracy']:.1%}" if run["images"] else "-"
+    """Nothing of features that no head answers for."""
+    if run["accuracy"] is None:
+        return ""
+    return f"correct and certified so far {run['accuracy']:.1%}; " if run["images"] else ""
 
 
 def _state(directory: Any) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def _state(directory: Any) -> dict[str, Any]:
     run = open_run(directory)
     draws, seconds = run.sums()
     rule, found = run.specification.rule, results(run)
+    answers = rule.task != "encode" or run.specification.head is not None
     planned = found.planned or 0
     total = planned * sum(count for _, count in rule.stages)
     speed, images = draws / seconds if seconds else 0.0, len(found.outcomes)
@@ -71,7 +75,7 @@ def _state(directory: Any) -> dict[str, Any]:
         "complete": done,
         "draws_per_second": speed,
         "seconds_left": left / speed if speed and images else None,
-        "accuracy": sum(o.correct for o in found.outcomes) / max(1, images),
+        "accuracy": sum(o.correct for o in found.outcomes) / max(1, images) if answers else None,
         "running": is_locked(directory),
         "tallies": tally_digest(run),
     }

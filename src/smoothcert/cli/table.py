@@ -10,7 +10,7 @@ from smoothcert.cli import options
 from smoothcert.cli.reading import read_runs
 from smoothcert.cli.settings import numbers
 from smoothcert.cli.terminal import show
-from smoothcert.errors import UnknownName
+from smoothcert.errors import InvalidInput, UnknownName
 
 if TYPE_CHECKING:
     from smoothcert.analysis.text import TextTable
@@ -82,6 +82,11 @@ def table(
 
     if output not in FORMATS:
         raise UnknownName.among("format", output, FORMATS)
+    instead = {"--single-draw": single_draw, "--cosine": cosine, "--draws": effort, "--proved": proved}
+    _check_together(
+        [flag for flag, chosen in instead.items() if chosen],
+        {"--best": best, "--against": against, "--decision": decision if not proved else None},
+    )
     if single_draw:
         _show_text([analysis.draw_table(read_runs(runs))], output, "--single-draw")
         return
@@ -113,6 +118,17 @@ def table(
         print(getattr(chosen, f"to_{output}")())
     else:
         print(getattr(chosen, f"to_{output}")(intervals=intervals))
+
+
+def _check_together(instead: list[str], shaping: dict[str, object]) -> None:
+    """Refuse a second table, and what shapes the usual one beside another."""
+    others = instead[1:] + [flag for flag, value in shaping.items() if value]
+    if instead and others:
+        raise InvalidInput(
+            f"{instead[0]} together with {' and '.join(others)}",
+            f"{instead[0]} prints a table of its own",
+            f"Leave out {'one of them' if len(others) == 1 else 'the others'}",
+        )
 
 
 def _show_cosines(runs: list[Results], radii: tuple[float, ...], output: str) -> None:

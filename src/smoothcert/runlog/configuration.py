@@ -73,9 +73,10 @@ def write_configuration(
     ``data_dir`` is the folder that must be named to find the data again. It is no part of the specification:
     the same images elsewhere are the same run.
     """
+    verb = "predict" if specification.rule.task == "predict" else "certify"
     text = (
         f"# Repeats this run, where its data and models have these names:\n"
-        f"#   smoothcert {specification.rule.task} --config {FILE} --out DIRECTORY\n"
+        f"#   smoothcert {verb} --config {FILE} --out DIRECTORY\n"
         f"# specification {specification.identity()}\n"
     )
     try:
