@@ -16,9 +16,16 @@ from tests.engine import targets
 from tests.faults.harness import Run, Whole, refused, stored
 
 import smoothcert as sc
-from smoothcert.engine import RayCluster
+from smoothcert.engine import RayCluster, crew
 from smoothcert.engine.cluster import connect
-from smoothcert.errors import DataError, InvalidInput, MissingExtra, ModelOutputError, WorkerRefused
+from smoothcert.errors import (
+    DataError,
+    InvalidInput,
+    MissingExtra,
+    ModelOutputError,
+    WorkerRefused,
+    WorkersLost,
+)
 from smoothcert.runlog import tally_digest
 
 
@@ -137,7 +144,7 @@ def test_a_model_that_cannot_travel_is_told_how(
     refused(
         lambda: targets.run(tmp_path / "run", classifier=model(), executor=on(cluster), workers=1),
         InvalidInput,
-        "cannot be sent",
+        "this model: cannot be sent",
         "RayCluster(load=function)",
     )
 
@@ -154,10 +161,54 @@ def test_without_ray_the_install_line_is_said(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("options", [{"workers": 0}, {"gpus": 0.0}, {"gpus": -1.0}])
-def test_numbers_that_cannot_work(tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": 0}, "--workers 8"),
+        ({"workers": "many"}, "--workers 8"),
+        ({"gpus": 0.0}, "--gpus-per-worker 1"),
+        ({"gpus": -1.0}, "--gpus-per-worker 1"),
+        ({"gpus": "all"}, "--gpus-per-worker 1"),
+    ],
+)
+def test_numbers_that_cannot_work(options: dict[str, Any], said: str) -> None:
+    refused(lambda: RayCluster(**options), InvalidInput, said)
+
+
+def test_gpus_for_a_run_on_the_cpu_are_refused(tmp_path: Path) -> None:
+    executor: Any = RayCluster(gpus=0.5)
     refused(
-        lambda: targets.run(tmp_path / "run", executor=RayCluster(**options), workers=None),  # type: ignore[arg-type]
-        InvalidInput,
-        "--workers 8",
+        lambda: targets.run(tmp_path / "run", executor=executor, workers=None), InvalidInput, "--device cuda"
     )
+
+
+def nothing() -> None:
+    """Makes no model."""
+
+
+def test_a_loader_that_makes_no_model_is_told_so(cluster: Any, tmp_path: Path) -> None:
+    loaded = RayCluster(address=cluster.address, workers=1, load=nothing)  # type: ignore[arg-type]
+    executor: Any = loaded
+    refused(
+        lambda: targets.run(tmp_path / "run", executor=executor, workers=None),
+        InvalidInput,
+        "load=, which returned NoneType",
+    )
+
+
+def test_a_cluster_without_its_head_ends_the_run(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Ray ends the process; what was answered is kept, and the run goes on elsewhere."""
+    monkeypatch.setattr(crew.Pulse, "lost", lambda _: bool(stored(tmp_path / "run")))
+    words = ("head of the cluster", "run the same command")
+    refused(
+        lambda: targets.run(tmp_path / "run", executor=on(cluster), workers=1, slow=0.004),
+        WorkersLost,
+        *words,
+    )
+    assert stored(tmp_path / "run")
+    monkeypatch.undo()
+    targets.run(tmp_path / "run", slow=0.004)
+    targets.run(tmp_path / "whole", slow=0.004)
+    Whole(Run.of(tmp_path / "whole")).matches(tmp_path / "run", lambda name, value: None)

@@ -52,7 +52,8 @@ def merge(
         print(json.dumps(lines))
         return
     for line in lines:
-        say(f"{line['run']}: {line['shards']} shards, {line['images']:,} images", quiet=quiet)
+        count = f"{line['shards']} shards" if line["shards"] > 1 else "a whole run already, copied"
+        say(f"{line['run']}: {count}, {line['images']:,} images", quiet=quiet)
     if not quiet:
         _next_steps(out)
 

@@ -218,9 +218,7 @@ def executor_of(settings: Settings) -> Any:
         return "local"
     from smoothcert.engine import RayCluster
 
-    return RayCluster(
-        settings.address, gpus=1.0 if settings.gpus_per_worker is None else settings.gpus_per_worker
-    )
+    return RayCluster(settings.address, gpus=settings.gpus_per_worker)
 
 
 def settled_batch(settings: Settings, directory: Path) -> int | None:

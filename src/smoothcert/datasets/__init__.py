@@ -6,7 +6,7 @@ that index names its noise streams and its line in the field's logs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from smoothcert.protocols import Dataset
 __all__ = [
     "ArrayDataset",
     "Subset",
+    "checked",
     "cifar10",
     "cifar100",
     "digits",
@@ -125,3 +126,26 @@ def _sliced(dataset: Dataset, text: str) -> Subset:
         why = f"it selects none of the {len(dataset)} images"
         raise InvalidInput(f"slice [{text}]", why, "Choose a range inside the data set")
     return Subset(dataset, positions, f"{dataset.name}[{text.replace(' ', '')}]")
+
+
+def checked(data: Dataset) -> Dataset:
+    """A data set of the caller's own, if it has all that ``protocols.Dataset`` asks for.
+
+    Raises:
+        InvalidInput: an attribute that is missing, or classes that are no names.
+    """
+    wanted = ("name", "levels", "shape", "classes", "__len__", "__getitem__")
+    missing = [name for name in wanted if not hasattr(data, name)]
+    if missing:
+        raise InvalidInput(
+            f"a data set without {', '.join(missing)}",
+            "a run needs them: see protocols.Dataset",
+            "Wrap arrays in datasets.ArrayDataset, or name a data set",
+        )
+    if isinstance(data.classes, str) or not isinstance(data.classes, Sequence):
+        raise InvalidInput(
+            f"data.classes = {data.classes!r}",
+            "it must list the names of the classes",
+            "Write ('cat', 'dog')",
+        )
+    return data

@@ -20,7 +20,7 @@ import smoothcert
 from smoothcert.engine.blocks import PROBE
 from smoothcert.engine.evaluate import Evaluation, Images, Place, Work
 from smoothcert.engine.specify import found_here, with_classes_of
-from smoothcert.errors import WorkerRefused
+from smoothcert.errors import InvalidInput, WorkerRefused
 from smoothcert.protocols import Dataset
 from smoothcert.runlog.specification import Specification
 from smoothcert.runlog.store import TallyRow
@@ -87,6 +87,12 @@ class Bench:
         smoothed = shipment.smoothed
         if not isinstance(smoothed, Smoothed):
             smoothed = smoothed()
+            if not isinstance(smoothed, Smoothed):
+                raise InvalidInput(
+                    f"load=, which returned {type(smoothed).__name__}",
+                    "it must make the smoothed model of the run",
+                    "Return a SmoothedClassifier, or the SmoothedEncoder of a run that encodes",
+                )
             if isinstance(smoothed, SmoothedClassifier):
                 smoothed = with_classes_of(smoothed, shipment.data)
         smoothed.network.settle()

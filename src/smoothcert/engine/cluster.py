@@ -9,16 +9,19 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothcert.engine.bench import Shipment, Smoothed
 from smoothcert.engine.crew import Crew
 from smoothcert.engine.execute import Queue
 from smoothcert.engine.local import usable_cores
+from smoothcert.engine.pulse import host_and_port, knock
 from smoothcert.errors import InvalidInput, MissingExtra
 from smoothcert.runlog.specification import ExecutionSpec
 from smoothcert.runlog.store import TallyRow
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from smoothcert.engine.job import Job
 
 _MOST_LANES = 8  # threads that draw noise for one GPU
+_MOST_GPUS = 64  # of one worker
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,29 @@ class RayCluster:
         address: of a cluster (``"auto"`` for the one this machine belongs to); left out, the one that
             RAY_ADDRESS names, and otherwise one is started here and ended with this process.
         workers: how many; left out, one for each GPU, or one for each core without one.
-        gpus: of each worker, where the run is on a GPU; 0.5 puts two on one.
-        load: makes the smoothed model on the worker, from files that are there, instead of sending it.
+        gpus: of each worker of a run on a GPU, by default 1; 0.5 puts two on one.
+        load: makes the ``SmoothedClassifier`` or ``SmoothedEncoder`` on the worker, from files that are
+            there, instead of sending it.
+
+    Raises:
+        InvalidInput: a number of workers or a part of a GPU that cannot be.
     """
 
     address: str | None = None
     workers: int | None = None
-    gpus: float = 1.0
+    gpus: float | None = None
     load: Callable[[], Smoothed] | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
+            raise InvalidInput(f"workers = {self.workers!r}", "at least one must work", "Write --workers 8")
+        number = isinstance(self.gpus, int | float)
+        if self.gpus is not None and not (number and 0.0 < self.gpus <= _MOST_GPUS):
+            raise InvalidInput(
+                f"gpus (--gpus-per-worker) = {self.gpus!r}",
+                "each worker needs a GPU, several, or a part of one",
+                "Write --gpus-per-worker 1, or 0.5 for two workers on each",
+            )
 
     def settled(self, execution: ExecutionSpec) -> RayExecutor:
         """Connected, with the number of workers known. Beside a GPU, threads of a worker draw the noise.
@@ -52,11 +71,11 @@ class RayCluster:
         Raises:
             MissingExtra: Ray is not installed. InvalidInput: nothing that could work is at that address.
         """
-        if not 0.0 < self.gpus <= 64 or (self.workers is not None and self.workers < 1):
+        if execution.device == "cpu" and self.gpus is not None:
             raise InvalidInput(
-                f"{self.workers} workers with {self.gpus:g} GPUs each",
-                "at least one must work, and each needs a part of one",
-                "Write --workers 8 --gpus-per-worker 1, or leave both out",
+                f"gpus (--gpus-per-worker) = {self.gpus:g} for a run on the CPU",
+                "its workers use none, so the GPUs would stand idle",
+                "Write --device cuda for a run on GPUs, or leave it out",
             )
         found = connect(self.address, execution.threads * (self.workers or 1))
         cores, gpus = found.get("CPU", 1.0), found.get("GPU", 0.0)
@@ -69,9 +88,10 @@ class RayCluster:
                 "its workers would never start",
                 "Start Ray where the GPUs are, or write --device cpu",
             )
-        lanes = min(max(1, int(cores * self.gpus / gpus)), _MOST_LANES)
-        workers = self.workers or max(1, int(gpus / self.gpus))
-        return RayExecutor(workers, lanes, {"num_cpus": lanes, "num_gpus": self.gpus}, self.load)
+        each = 1.0 if self.gpus is None else float(self.gpus)
+        lanes = min(max(1, int(cores * each / gpus)), _MOST_LANES)
+        workers = self.workers or max(1, int(gpus / each))
+        return RayExecutor(workers, lanes, {"num_cpus": lanes, "num_gpus": each}, self.load)
 
 
 class RayExecutor:
@@ -136,28 +156,34 @@ def connect(address: str | None, cores: int) -> dict[str, float]:
             "through Ray's client every answer makes a detour, and a broken connection ends the run",
             "Start this command on a machine of the cluster with address 'auto', or by 'ray job submit'",
         )
-    if not ray.is_initialized():
-        there = address or os.environ.get("RAY_ADDRESS")
-        options: dict[str, Any] = (
-            {"address": there}
-            if there
-            else {
-                "address": "local",
-                "num_cpus": max(usable_cores(), cores),
-                "include_dashboard": False,
-            }
-        )
-        try:
+    there = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"address": there or "local"}
+    if not there:
+        options |= {"num_cpus": max(usable_cores(), cores), "include_dashboard": False}
+    joined = ray.is_initialized()
+    try:
+        if found := host_and_port(address if joined else _noted(there)):
+            knock(found)
+        if not joined:
             with _own_signals():
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise InvalidInput(
-                f"a Ray cluster at {there or 'this machine'}",
-                f"cannot be used ({str(error).splitlines()[0]})",
-                "Write the address that 'ray start --head' printed, or leave --address out to start one here",
-            ) from error
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise InvalidInput(
+            f"a Ray cluster at {there or 'this machine'}",
+            f"cannot be used ({str(error).splitlines()[0]})",
+            "Write the address that 'ray start --head' printed (and set RAY_AUTH_MODE=token where that "
+            "cluster asks for one), or leave --address out to start one here",
+        ) from error
     resources: Any = ray.cluster_resources  # untyped
     return dict(resources())
+
+
+def _noted(address: str | None) -> str | None:
+    """An address to knock at first: Ray tries a dead one for minutes, also one it has noted itself."""
+    if address != "auto":
+        return address
+    note = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+    return note.read_text(encoding="utf-8").strip() if note.is_file() else None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from smoothcert.engine.dispatch import Dispatch, Item
 from smoothcert.engine.evaluate import Work
 from smoothcert.engine.execute import Queue
 from smoothcert.engine.hand import Hand, Reply
+from smoothcert.engine.pulse import Pulse
 from smoothcert.errors import (
     CheckpointError,
     DataError,
@@ -34,6 +35,7 @@ GRACE = 20.0  # seconds a stopped run waits for the batches that are out; a batc
 MOST_FAILURES = 3  # deaths of a worker in a row, without an answer between, after which it is not replaced
 _PREAMBLE = "The actor is dead because its worker process has died. "
 _OF_THE_NODE = (WorkerRefused, DataError, CheckpointError)  # another node may well do
+_UNSENDABLE = (TypeError, AttributeError, OSError, RuntimeError, pickle.PicklingError)
 _ASKED = ("CPU", "GPU")
 _LOG = logging.getLogger("smoothcert")
 
@@ -80,12 +82,8 @@ class Crew:
         self._hand = hand.options(max_concurrency=lanes, scheduling_strategy="SPREAD", **resources)
         try:
             self._shipment = ray.put(shipment)
-        except (TypeError, AttributeError, OSError, RuntimeError, pickle.PicklingError) as error:
-            raise InvalidInput(
-                "this model or data set",
-                f"cannot be sent to other processes ({str(error).splitlines()[0]})",
-                "Pass executor=RayCluster(load=function), a function of a module that makes the model",
-            ) from error
+        except _UNSENDABLE as error:
+            raise self._unsendable(shipment, error) from error
         self._plans: dict[int, tuple[Any, Any]] = {}
         self._reasons: list[str] = []
         self._closed = False
@@ -93,6 +91,26 @@ class Crew:
         self._posts = dict(enumerate(Post(self._hand.remote()) for _ in range(processes)))
         for post in self._posts.values():
             self._begin(post)
+
+    def _unsendable(self, shipment: Shipment, error: Exception) -> InvalidInput:
+        """What of a run cannot travel, and why, without Ray's dump of all of it."""
+        what = "this model or data set"
+        for name, part in (("this data set", shipment.data), ("this model", shipment.smoothed)):
+            if found := self._refusal(part):
+                what, error = name, found
+                break
+        instead = "Pass executor=RayCluster(load=function), a function of a module that makes the model"
+        why = f"cannot be sent to other processes ({str(error).splitlines()[0][:200]})"
+        return InvalidInput(what, why, instead if "model" in what else "Give one that reads its files itself")
+
+    def _refusal(self, part: Any) -> Exception | None:
+        """Why something cannot travel."""
+        dumps: Any = self._ray.cloudpickle.dumps  # untyped
+        try:
+            dumps(part)
+        except _UNSENDABLE as error:
+            return error
+        return None
 
     def answers(self, queue: Queue, first: Work) -> Iterator[list[TallyRow]]:
         """The rows of each batch once, in the order of the answers, until the queue has no more.
@@ -104,7 +122,17 @@ class Crew:
             SmoothcertError: what a model did wrong, wherever that was.
         """
         desk, closed = Dispatch(queue, self._lanes, [first]), None
+        context: Any = self._ray.get_runtime_context  # untyped
+        pulse = Pulse(context().gcs_address)
         while True:
+            if pulse.lost():
+                self._posts = {}  # nobody is left who could be asked to end them
+                raise WorkersLost(
+                    "the head of the cluster does not answer any more",
+                    "without it no worker can be reached",
+                    "Nothing that was answered is lost. Start the cluster again; then run the same command "
+                    "to continue",
+                )
             if queue.closed:
                 desk.close()
                 self._closed = True

@@ -224,7 +224,7 @@ def prepare(
     read them already; ``quiet`` shows no bar while they are read.
     """
     directory, shard = Path(directory), as_shard(shard)
-    data = datasets.load(data) if isinstance(data, str) else data
+    data = datasets.load(data) if isinstance(data, str) else datasets.checked(data)
     if workers is not None and workers < 1:
         raise InvalidInput(f"workers = {workers!r}", "at least one must work", "Leave it out for one a core")
     if isinstance(smoothed, SmoothedClassifier):

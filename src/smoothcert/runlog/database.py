@@ -28,7 +28,8 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
             found = _application(connection)
         if found != APPLICATION:
             connection.close()
-            raise not_a_run(path.parent, "it is an SQLite file of something else")
+            empty = path.stat().st_size == 0
+            raise not_a_run(path.parent, "it is empty" if empty else "it is an SQLite file of something else")
         if write:
             connection.execute("PRAGMA synchronous = FULL")
         return connection

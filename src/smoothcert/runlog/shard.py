@@ -123,4 +123,4 @@ def holder(rank: int, count: int) -> int:
 
 def as_shard(given: Shard | str | None) -> Shard:
     """A shard as callers write it: ``"3/16"``, or nothing for the whole run."""
-    return WHOLE if given is None else given if isinstance(given, Shard) else Shard.parse(given)
+    return WHOLE if given is None else given if isinstance(given, Shard) else Shard.parse(str(given))

@@ -134,8 +134,17 @@ class Specification(Frozen):
         return [
             f"{key}: {words[0]} {mine.get(key, 'nothing'):.80}, {words[1]} {theirs.get(key, 'nothing'):.80}"
             for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key) != theirs.get(key)
+            if mine.get(key) != theirs.get(key) and _telling(key, mine, theirs)
         ]
+
+
+def _telling(key: str, mine: dict[str, str], theirs: dict[str, str]) -> bool:
+    """Of a part that one of two specifications does not have, its name says enough."""
+    part = key.partition(".")[0]
+    absent = any(side.get(part) == "null" for side in (mine, theirs))
+    return (
+        not absent or key == f"{part}.source" or not any(f"{part}.source" in side for side in (mine, theirs))
+    )
 
 
 def _compact(plain: dict[str, Any]) -> str:
