@@ -96,7 +96,7 @@ def test_answers_of_a_head_are_judged_by_each_rule() -> None:
 
 def test_goals_that_need_a_head_are_refused_without_one() -> None:
     for goal in ("label", "target"):
-        with pytest.raises(InvalidInput, match="no head"):
+        with pytest.raises(InvalidInput, match=f"goal = '{goal}' without prototypes"):
             attacked(Says(0.5), goal=goal)
     with pytest.raises(InvalidInput, match="the classes 0 to 1"):
         attacked(Says(0.5), goal="target", target=2, prototypes=np.eye(2))

@@ -332,3 +332,8 @@ def test_shapes_and_numbers() -> None:
 def test_bad_input(call: object) -> None:
     with pytest.raises(InvalidInput):
         call()  # type: ignore[operator]
+
+
+def test_a_bad_ratio_is_not_blamed_on_the_length() -> None:
+    with pytest.raises(InvalidInput, match="a ratio that is negative or NaN: it is"):
+        exact(0.9, -0.1)

@@ -77,6 +77,21 @@ def test_the_drawn_noise_lowers_every_claim() -> None:
     assert drawn.reference_cosine_lower(0.2) == pytest.approx(turned, abs=1e-9)
 
 
+@pytest.mark.parametrize("method", ["cosine_lower", "served_cosine_lower", "paper_cosine_lower"])
+@pytest.mark.parametrize("radius", ["x", None, [[1.0], [1.0, 2.0]], True, -1.0, float("nan")])
+def test_what_is_no_radius_is_refused_as_one(method: str, radius: object) -> None:
+    with pytest.raises(InvalidInput, match="radius = "):
+        getattr(CERTIFICATE, method)(radius)
+
+
+@pytest.mark.parametrize("method", ["radius", "served_radius"])
+def test_what_is_no_cosine_is_refused_as_one(method: str) -> None:
+    with pytest.raises(InvalidInput, match="cosine = 'x'"):
+        getattr(CERTIFICATE, method)("x")
+    with pytest.raises(InvalidInput, match="a cosine outside"):
+        getattr(CERTIFICATE, method)(2)
+
+
 def test_no_served_feature_no_bound_on_it() -> None:
     with pytest.raises(InvalidInput, match="served=1000"):
         replace(CERTIFICATE, served=None).served_cosine_lower(0.1)

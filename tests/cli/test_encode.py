@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.cli.command import main
 
+from smoothcert.cli import options, settings
+
 SMALL = ["certify", "--task", "encode", "--data", "digits:test[:2]", "--encoder", "digits", "--sigma", "0.25", "--n", "64", "--n0", "16"]  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def test_json_is_for_scripts(here: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("words", "message"),
     [
         (["--task", "encode", "--classifier", "mine"], "--classifier mine with --task encode"),
         (["--task", "encode", "--stop", "table:0.5"], "--stop table:0.5 with --task encode"),
@@ -91,8 +93,12 @@ def test_json_is_for_scripts(here: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--served", "10"], "add --task encode"),
         (["--task", "sing"], "task"),
         (["--task", "encode", "--decision", "loud"], "decision"),
-        (["--task", "encode", "--mapper", "nowhere"], "nowhere"),
-        (["--task", "encode", "--head", "nowhere"], "nowhere"),
+        ([*SMALL[1:], "--denoiser", "none", "--decision", "loud"], "decision 'loud': is not known"),
+        (["--task", "encode", "--mapper", "nowhere"], "--mapper 'nowhere': is not known"),
+        (
+            ["--task", "encode", "--head", "nowhere"],
+            "Known: a directory written by ZeroShotHead.save, examples:DATA",
+        ),
         (["--task", "encode", "--head", "prompts:nowhere.txt"], "nowhere.txt"),
         (["--task", "encode", "--served", "0"], "served"),
         (["--task", "encode", "--encoder", "resnet57"], "encoder"),
@@ -102,9 +108,9 @@ def test_json_is_for_scripts(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     ],
 )
 def test_options_that_do_not_fit_are_one_clear_error(
-    here: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
-    assert main(["certify", *options]) in (2, 4)
+    assert main(["certify", *words]) in (2, 4)
     said = capsys.readouterr().err
     assert message in " ".join(said.split())
     assert "Traceback" not in said
@@ -126,3 +132,19 @@ def test_a_mapper_behind_another_denoiser_is_named(here: Path, capsys: pytest.Ca
     )
     assert main([*words, "--denoiser", "digits"]) == 0
     assert "note:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lines", ["", "one\ntwo\nthree\n", "a {}\nno template\n"])
+def test_prompts_that_do_not_fit_the_classes(
+    here: Path, capsys: pytest.CaptureFixture[str], lines: str
+) -> None:
+    (here / "prompts.txt").write_text(lines, encoding="utf-8")
+    assert main([*SMALL, "--denoiser", "none", "--head", "prompts:prompts.txt"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Write a line for each class" in said
+    assert "for 10 classes" in said
+
+
+def test_the_help_says_when_the_usual_head_is_used() -> None:
+    (option,) = options.HeadName.__metadata__
+    assert option.show_default == f"{settings.DEMO_HEAD}; none with --data"

@@ -151,3 +151,5 @@ def test_a_processor_of_another_model_is_refused() -> None:
     processor.patch_size = 6
     with pytest.raises(InvalidInput, match="belong together"):
         answer_classifier(model, processor, PROMPT, SETS[0])
+    with pytest.raises(InvalidInput, match="no tokens"):
+        answer_classifier(model, processor.image_processor, PROMPT, SETS[0])

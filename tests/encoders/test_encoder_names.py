@@ -170,7 +170,12 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:
         load(nn.Linear)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="cannot be called"):
         load(5)  # type: ignore[arg-type]
-    with pytest.raises(CheckpointError):
+    with pytest.raises(UnknownName, match="transformers:HUB_ID_OR_DIRECTORY"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"encoder .* no config\.json.* smoothcert train classifier"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"architecture": "smoothcert-mapper"}')
+    with pytest.raises(CheckpointError, match=r"'smoothcert-mapper', which is no encoder.* save_pretrained"):
         load(tmp_path)
     with pytest.raises(UnknownName, match="mean"):
         load(f"resnet20:{tmp_path / 'x.npz'}?meen=1")

@@ -137,6 +137,13 @@ def test_saved_and_read_to_the_bit(tmp_path: Path) -> None:
     assert other.sha256 != head.sha256
 
 
+def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file.py").write_text("")
+    for place in (tmp_path / "file.py", tmp_path / "file.py" / "below"):
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            ZeroShotHead(np.eye(3), NAMES).save(place)
+
+
 @pytest.mark.parametrize("damage", ["names", "weights", "nothing", "architecture"])
 def test_a_head_that_was_changed_is_refused(tmp_path: Path, damage: str) -> None:
     ZeroShotHead.from_examples(flat, by_class()).save(tmp_path)

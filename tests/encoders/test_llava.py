@@ -81,6 +81,8 @@ def test_models_built_in_another_way_are_refused(tmp_path: Path) -> None:
     clip, _, _ = tiny.clip(tmp_path)
     with pytest.raises(InvalidInput, match="CLIPModel"):
         vision_tower(clip, processor)
+    with pytest.raises(InvalidInput, match=r"AutoProcessor\.from_pretrained"):
+        vision_tower(model, None)
     model.config.image_grid_pinpoints = [[24, 48]]
     with pytest.raises(InvalidInput, match="tiles"):
         vision_tower(model, processor)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from smoothcert.encoders import mapper
 from smoothcert.encoders.mapper import Mapper, MapperConfig
-from smoothcert.errors import CheckpointError, InvalidInput
+from smoothcert.errors import CheckpointError, InvalidInput, UnknownName
 
 
 def trained(heads: int = 0, **settings: Any) -> Mapper:
@@ -115,6 +115,11 @@ def test_what_was_saved_is_read_again_to_the_bit(tmp_path: Path, heads: int) -> 
     assert again.describe()["sigmas"] == [0.1, 0.5]
     assert json.loads(json.dumps(again.describe())) == again.describe()
     assert not any(part.requires_grad for part in again.parameters())
+
+
+def test_a_name_nobody_knows_is_told_from_a_broken_directory(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="digits"):
+        mapper.load(tmp_path / "nowhere")
 
 
 class _Bomb:

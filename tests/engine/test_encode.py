@@ -187,6 +187,21 @@ def test_a_head_for_other_classes_is_refused_before_anything_is_drawn(tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+def test_each_kind_of_model_has_its_own_verb(tmp_path: Path) -> None:
+    data, voting = targets.images(2), sc.SmoothedClassifier(targets.model(), 0.5)
+    for call, instead in (
+        (lambda: sc.certify(smoothed(), data, tmp_path / "run"), r"Use smoothcert\.encode"),  # type: ignore[arg-type]
+        (lambda: sc.predict(smoothed(), data, tmp_path / "run"), r"Use smoothcert\.encode"),  # type: ignore[arg-type]
+        (lambda: sc.encode(voting, data, tmp_path / "run"), r"Use smoothcert\.certify"),  # type: ignore[arg-type]
+        (lambda: sc.encode(encoder(), data, tmp_path / "run"), r"smoothcert\.SmoothedEncoder\(model"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidInput, match=instead):
+            call()
+    with pytest.raises(InvalidInput, match="without a head"):
+        sc.encode(smoothed(), data, tmp_path / "run", decision="votes")
+    assert not (tmp_path / "run").exists()
+
+
 def test_pictures_are_drawn_and_the_same_again(tmp_path: Path, whole: Path) -> None:
     (found,) = sc.open_runs(whole)
     for draw in (report.cosine_curve, report.length_histogram):

@@ -110,6 +110,14 @@ def test_images_that_cannot_be_certified_are_refused(image: np.ndarray) -> None:
         sc.SmoothedClassifier(brightest, sigma=0.5).certify(image, n=10)
 
 
+@pytest.mark.parametrize("noise", ["grid", "float"])
+@pytest.mark.parametrize("level", [-1, 256])
+def test_levels_beyond_those_of_the_data_are_refused(noise: str, level: int) -> None:
+    image = np.full((3, 6, 6), level, dtype=np.int32)
+    with pytest.raises(InvalidInput, match=r"levels 0\.\.255"):
+        sc.SmoothedClassifier(brightest, sigma=0.5, noise=noise).certify(image, n=10)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -119,7 +127,10 @@ def test_images_that_cannot_be_certified_are_refused(image: np.ndarray) -> None:
         {"alpha": 1.0},
         {"bound": "three"},
         {"seed": -1},
+        {"seed": "x"},
         {"example": [1, 2]},
+        {"example": -1},
+        {"batch": 0},
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import smoothcert as sc
 from smoothcert.errors import InvalidInput, ModelOutputError, SmoothcertError
+from smoothcert.runlog.specification import HeadSpec
 from smoothcert.smoothing.encoder import head_spec
 from smoothcert.smoothing.features import FeatureNetwork, unit_rows
 
@@ -130,7 +131,8 @@ class Turned:
 
 
 def test_a_mapper_is_refused_at_a_sigma_it_was_not_trained_for() -> None:
-    with pytest.raises(InvalidInput, match=r"trained for sigma 0\.1 to 0\.2 in a run with sigma = 0\.5"):
+    message = r"trained for sigma 0\.1 to 0\.2 in a run with sigma = 0\.5.* mapper=None \(--mapper none\)"
+    with pytest.raises(InvalidInput, match=message):
         sc.SmoothedEncoder(linear(), SIGMA, mapper=Turned((0.1, 0.2)))
 
 
@@ -165,7 +167,7 @@ def test_units_of_extreme_rows() -> None:
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        (lambda x: x.flatten(1) * 0.0, "zero, NaN or infinite"),
+        (lambda x: x.flatten(1) * 0.0, "zero, NaN or infinite features for 1 of 1 noisy images"),
         (lambda x: x.flatten(1) / 0.0, "zero, NaN or infinite"),
         (lambda x: torch.where(x.flatten(1) < 0.0, torch.nan, x.flatten(1)), "zero, NaN or infinite"),
         (lambda x: x.flatten(1).argmax(dim=1), "floating-point tensor"),
@@ -200,6 +202,16 @@ def test_features_of_changing_dimension_are_refused() -> None:
         ({"served": -1}, "served"),
         ({"head": object()}, "no prototypes"),
         ({"head": "head", "decision": "loud"}, "decision"),
+        ({"decision": "loud"}, "no such way"),
+        ({"decision": "votes"}, "without a head"),
+        ({"batch": 0}, "batch = 0"),
+        ({"batch": "x"}, "batch = 'x'"),
+        ({"seed": "x"}, "seed = 'x'"),
+        ({"seed": 1.5}, "seed = 1.5"),
+        ({"example": -1}, r"example names \[-1\]"),
+        ({"example": 2**64}, "example names"),
+        ({"example": 1.5}, "example names"),
+        ({"example": "x"}, "example names"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(settings: dict[str, object], message: str) -> None:
@@ -207,6 +219,65 @@ def test_numbers_that_cannot_be_are_refused(settings: dict[str, object], message
         settings = settings | {"head": head()}
     with pytest.raises(InvalidInput, match=message):
         sc.SmoothedEncoder(linear(), SIGMA, noise="float").certify(grey(), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 0}, "n = 0"),
+        ({"n": -1}, "n = -1"),
+        ({"n": None}, "n = None"),
+        ({"first": -1}, "first = -1"),
+        ({"stage": "foo"}, "stage 'foo'"),
+        ({"image": np.stack([grey(), grey()])}, "one image"),
+        ({"image": [[[0.5]]]}, "type list"),
+        ({"image": grey().astype(str)}, "pixels are numbers"),
+    ],
+)
+def test_draws_that_cannot_be_are_refused(settings: dict[str, object], message: str) -> None:
+    smoothed = sc.SmoothedEncoder(linear(), SIGMA, noise="float")
+    with pytest.raises(SmoothcertError, match=message):
+        smoothed.draws(**({"image": grey(), "n": 3} | settings))  # type: ignore[arg-type]
+    assert smoothed.draws(grey(), 3, seed=np.int64(2), example=np.int64(3)).shape == (3, 6)  # type: ignore[arg-type]
+
+
+def test_a_class_is_no_model() -> None:
+    for build in (
+        lambda: sc.SmoothedEncoder(torch.nn.Linear, SIGMA),  # type: ignore[arg-type]
+        lambda: sc.SmoothedClassifier(torch.nn.Linear, SIGMA),  # type: ignore[arg-type]
+        lambda: sc.SmoothedEncoder(linear(), SIGMA, denoiser=torch.nn.Identity),  # type: ignore[arg-type]
+        lambda: sc.SmoothedEncoder(linear(), SIGMA, mapper=Turned),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidInput, match="Pass an instance of it"):
+            build()
+
+
+class AnyHead:
+    def __init__(self, prototypes: object, classes: str) -> None:
+        self.prototypes, self.classes = prototypes, list(classes)
+
+
+@pytest.mark.parametrize(
+    ("prototypes", "classes", "message"),
+    [
+        (2.0 * np.eye(6)[:3], "abc", "that of 'a' has 2. Divide each row by its norm"),
+        (np.full((3, 6), np.nan), "abc", "NaN"),
+        (np.eye(6)[:3], "ab", "one row"),
+        (np.eye(6)[:3], "aab", "one name"),
+        (np.ones(3), "abc", "one row"),
+    ],
+)
+def test_heads_of_other_makes_are_checked_too(prototypes: object, classes: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        head_spec(AnyHead(prototypes, classes))
+    with pytest.raises(InvalidInput, match="norm"):  # the record checks again, and advises on the same thing
+        HeadSpec.of("mine", "ab", 2.0 * np.eye(2), {})
+
+
+def test_long_lists_of_classes_are_shortened_and_the_advice_can_be_followed() -> None:
+    many = [str(k) for k in range(10)]
+    with pytest.raises(InvalidInput, match=r"7, \.\.\. \(10 classes\).* for every class of the data"):
+        head_spec(head(), many)
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.encoders import tiny
 from torch import Tensor
 
-from smoothcert.errors import InvalidInput, ModelOutputError
+from smoothcert.errors import InvalidInput, ModelOutputError, UnknownName
 from smoothcert.smoothing.vlm import Answer, SmoothedVLM
 
 pytest.importorskip("transformers", reason="transformers is not installed")
@@ -148,6 +148,65 @@ def test_a_certificate_comes_with_the_answer(parts: tuple[Any, Any]) -> None:
     assert cosine >= proof.served_cosine_lower(distance)
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (
+            {"certificate": {"served": 5_000}},
+            InvalidInput,
+            "served by n=4: the certificate would speak of other",
+        ),
+        ({"n": 8, "certificate": {"served": 4}}, InvalidInput, "served by n=8"),
+        ({"certificate": {"seed": 1}}, InvalidInput, "served by seed=0"),
+        ({"certificate": {"example": 1}}, InvalidInput, "served by example=None"),
+        ({"certificate": {"draws": 10}}, UnknownName, "'draws'"),
+        ({"certificate": {"n0": 0}}, InvalidInput, "n0 = 0"),
+        ({"certificate": "yes"}, InvalidInput, "no set of arguments"),
+        ({"generation": {"inputs_embeds": 0}}, InvalidInput, "inputs_embeds"),
+        ({"max_new_tokens": 0}, InvalidInput, "max_new_tokens = 0"),
+        ({"n": 0}, InvalidInput, "n = 0"),
+    ],
+)
+def test_a_certificate_of_other_features_is_refused_before_anything_is_said(
+    parts: tuple[Any, Any],
+    settings: Any,
+    error: type[Exception],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vlm = SmoothedVLM(*parts, 0.1, norm=5.0, n=4)
+
+    def said(**_: Any) -> None:
+        raise AssertionError("it was generated")
+
+    monkeypatch.setattr(parts[0], "generate", said)
+    with pytest.raises(error, match=message):
+        vlm.answer(PICTURE, QUESTION, **settings)
+
+
+def test_the_numbers_of_the_served_features_may_be_repeated(parts: tuple[Any, Any]) -> None:
+    vlm = SmoothedVLM(*parts, 0.1, norm=5.0, n=4)
+    asked = {"served": 6, "seed": 3, "example": 2, "n0": 2, "n": 20}
+    answer = vlm.answer(PICTURE, QUESTION, n=6, seed=3, example=2, max_new_tokens=1, certificate=asked)
+    assert answer.certificate is not None
+    assert answer.certificate.served == 6
+
+
+def test_zero_draws_are_not_the_usual_number(parts: tuple[Any, Any]) -> None:
+    vlm = SmoothedVLM(*parts, 0.1, norm=5.0, n=4)
+    with pytest.raises(InvalidInput, match="n = 0"):
+        vlm.features(PICTURE, n=0)
+    with pytest.raises(InvalidInput, match="served = 0"):
+        vlm.certify(PICTURE, served=0)
+
+
+def test_calibration_images_are_levels_or_floats_as_any_image(parts: tuple[Any, Any]) -> None:
+    wanted = SmoothedVLM(*parts, 0.1, calibration=images()).norm
+    levels = np.rint(255 * images().numpy()).astype(np.uint8)
+    for given in (levels, torch.from_numpy(levels), levels / 255):
+        assert SmoothedVLM(*parts, 0.1, calibration=given).norm == pytest.approx(wanted, rel=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(9, 15), (8, 16), (1, 10, 16), (16,), (9, 16, 1, 1)])
 def test_features_of_another_shape_are_not_served(parts: tuple[Any, Any], shape: tuple[int, ...]) -> None:
     vlm = SmoothedVLM(*parts, 0.1, norm=5.0)
@@ -168,7 +227,13 @@ def test_features_that_are_not_finite_are_not_served(parts: tuple[Any, Any]) -> 
         ({"norm": 1.0, "calibration": images(2)}, "one fixed length"),
         ({"norm": 0.0}, "positive"),
         ({"norm": float("nan")}, "positive"),
+        ({"norm": "1"}, "norm='1'"),
         ({"norm": 1.0, "n": 0}, "n = 0"),
+        ({"calibration": 255 * images(2)}, r"finite and in \[0, 1\]"),
+        ({"calibration": (255 * images(2)).numpy().astype(np.int32) + 300}, r"levels 0\.\.255"),
+        ({"calibration": images(2)[:0]}, "at least one"),
+        ({"calibration": images(2)[0]}, "at least one"),
+        ({"calibration": [1.0]}, "type list"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(parts: tuple[Any, Any], settings: Any, message: str) -> None:
@@ -178,12 +243,22 @@ def test_settings_that_cannot_be_are_refused(parts: tuple[Any, Any], settings: A
 
 def test_bad_questions_and_pictures(parts: tuple[Any, Any], tmp_path: Path) -> None:
     vlm = SmoothedVLM(*parts, 0.1, norm=5.0, n=4)
+    for model, processor, message in (
+        ("llava", parts[1], r"LlavaForConditionalGeneration\.from_pretrained\('llava'\)"),
+        (parts[0], None, r"AutoProcessor\.from_pretrained"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            SmoothedVLM(model, processor, 0.1, norm=5.0)
     with pytest.raises(InvalidInput, match="asks nothing"):
         vlm.answer(PICTURE, " ")
     with pytest.raises(InvalidInput, match="one picture"):
         vlm.answer(np.stack([PICTURE, PICTURE]), QUESTION)
     with pytest.raises((InvalidInput, ModelOutputError), match="channel"):
         vlm.answer(PICTURE[:1], QUESTION)
+    with pytest.raises(InvalidInput, match=r"24x24x3: this network takes images \(3, H, W\)"):
+        vlm.answer(PICTURE.transpose(1, 2, 0), QUESTION)
+    with pytest.raises(InvalidInput, match=r"type Image: .* \(C, H, W\)"):
+        vlm.answer(Image.fromarray(PICTURE.transpose(1, 2, 0)), QUESTION)  # type: ignore[arg-type]
     clip, _, _ = tiny.clip(tmp_path)
     with pytest.raises(InvalidInput, match="CLIPModel"):
         SmoothedVLM(clip, parts[1], 0.1, norm=5.0)

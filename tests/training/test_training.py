@@ -229,8 +229,9 @@ def test_figures_can_be_added_only_to_untouched_files(tmp_path: Path) -> None:
 def test_settings_that_cannot_train_are_refused_before_anything_is_written(
     tmp_path: Path, train: Train, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput) as refused:
         train(tmp_path / "out", **options)
+    assert next(iter(options)).removesuffix("s") in str(refused.value), "the setting to blame"
     assert not (tmp_path / "out").exists()
 
 

@@ -140,9 +140,9 @@ def features(
         raise InvalidInput(f"goal = {goal!r}", "no such goal", "Write away, label or target")
     if prototypes is None and goal != "away":
         raise InvalidInput(
-            f"an attack with the goal {goal!r}",
+            f"goal = {goal!r} without prototypes",
             "the run has no head whose answer could be another one",
-            "Attack the feature itself: --target away, or certify with --head",
+            "Attack the feature itself: goal='away', or pass the prototypes of a head",
         )
     for group in _groups(work):
         attacked = attack_features(

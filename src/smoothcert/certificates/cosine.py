@@ -166,11 +166,15 @@ def _triples(m: npt.ArrayLike, lam: npt.ArrayLike, ratio: npt.ArrayLike) -> tupl
 
 
 def _check(value: Array, ratio: Array) -> None:
-    if not bool((np.abs(value) <= 1.0).all() and (ratio >= 0.0).all()):
+    if not bool((np.abs(value) <= 1.0).all()):
         raise InvalidInput(
-            "a score or length outside [-1, 1], or a ratio below 0",
-            "features lie in the unit ball and a ratio is radius / sigma",
-            "Pass confidence bounds from smoothcert.bounds, and radii that are not negative",
+            "a score or length outside [-1, 1]",
+            "features lie in the unit ball",
+            "Pass confidence bounds from smoothcert.bounds",
+        )
+    if not bool((ratio >= 0.0).all()):
+        raise InvalidInput(
+            "a ratio that is negative or NaN", "it is radius / sigma", "Pass radii that are not negative"
         )
 
 

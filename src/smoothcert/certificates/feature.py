@@ -64,7 +64,8 @@ class FeatureCertificate:
 
     def radius(self, cosine: npt.ArrayLike) -> Number:
         """The largest radius at which ``cosine_lower`` is at least ``cosine``; 0 if there is none."""
-        ratio = bounds.ratio_for(cosine, self.m_lower, self.covariance_upper, noise_error=self.noise_error)
+        tau = _numbers("cosine", cosine)
+        ratio = bounds.ratio_for(tau, self.m_lower, self.covariance_upper, noise_error=self.noise_error)
         return self._radius(ratio)
 
     def served_cosine_lower(self, radius: npt.ArrayLike) -> Number:
@@ -91,7 +92,7 @@ class FeatureCertificate:
 
     def served_radius(self, cosine: npt.ArrayLike) -> Number:
         """The largest radius at which ``served_cosine_lower`` is at least ``cosine``; 0 if there is none."""
-        tau = np.asarray(cosine, dtype=np.float64)
+        tau = _numbers("cosine", cosine)
         bounds.check_cosine(tau)
         flat = tau.ravel()
         ratio = largest_ratio(
@@ -113,8 +114,26 @@ class FeatureCertificate:
         return bounds.turned(bounds.to_reference(level, ratio), (off, bounds.repaired(level, ratio)))
 
     def _ratio(self, radius: npt.ArrayLike) -> Array:
-        return np.asarray(radius, dtype=np.float64) / self.sigma * (1.0 + 4e-16)
+        found = _numbers("radius", radius)
+        if not bool((found >= 0.0).all()):
+            raise InvalidInput(
+                f"radius = {radius!r}",
+                "a radius is an L2 distance on pixels in [0, 1], and no distance is negative or NaN",
+                "Write for example radius=0.25",
+            )
+        return found / self.sigma * (1.0 + 4e-16)
 
     def _radius(self, ratio: npt.ArrayLike) -> Number:
         found = np.asarray(ratio, dtype=np.float64) * self.sigma * (1.0 - 1e-15)
         return float(found) if found.shape == () else found
+
+
+def _numbers(name: str, value: npt.ArrayLike) -> Array:
+    """One number or an array of them."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        array = np.asarray("no array")
+    if array.dtype.kind not in "uif":
+        raise InvalidInput(f"{name} = {value!r}", "it is no number", f"Write for example {name}=0.25")
+    return array.astype(np.float64)

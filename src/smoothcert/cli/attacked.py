@@ -143,6 +143,12 @@ def _feature_records(run: Attacked, jobs: Any, search: Search, judging: Any, tar
     from smoothcert.attacks import campaign
 
     head = run.specification.head
+    if head is None and target != "away":
+        raise InvalidInput(
+            f"--target {target}",
+            "the run has no head whose answer could be another one",
+            "Write --target away to attack the feature itself, or certify with --head",
+        )
     named = target not in ("away", "label")
     goal = "target" if named else target
     number = class_number(target, head.classes) if named and head else None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smoothcert.cli.settings import Settings
 from smoothcert.cli.terminal import say
-from smoothcert.errors import InvalidInput
+from smoothcert.errors import InvalidInput, UnknownName
 
+HEADS = ("examples:DATA", "prompts:FILE", "a directory written by ZeroShotHead.save", "none")
 CONVERTED = "converted"  # below the directory of the runs: models in other backends
 
 if TYPE_CHECKING:
@@ -54,12 +56,20 @@ def load_denoiser(settings: Settings, *, sampler: str | None = None) -> Any | No
 def load_encoding(settings: Settings) -> tuple[Any, Any | None, Any | None]:
     """Encoder, denoiser and mapper by name."""
     from smoothcert import encoders
-    from smoothcert.encoders import mapper as mappers
 
     see_working_directory()
     encoder = encoders.load(settings.encoder)
-    mapper = None if settings.mapper == "none" else mappers.load(settings.mapper)
-    return encoder, load_denoiser(settings), mapper
+    return encoder, load_denoiser(settings), _load_mapper(settings.mapper)
+
+
+def _load_mapper(name: str) -> Any | None:
+    """The mapper by name, ``None`` for none."""
+    from smoothcert.encoders import mapper as mappers
+
+    try:
+        return None if name == "none" else mappers.load(name)
+    except UnknownName as error:
+        raise UnknownName.among("--mapper", name, (*mappers.NAMES, "none")) from error
 
 
 def load_head(settings: Settings, encoder: Any, data: Dataset) -> Any | None:
@@ -77,10 +87,26 @@ def load_head(settings: Settings, encoder: Any, data: Dataset) -> Any | None:
         with intra_op_threads(1):  # prototypes are part of the specification: the same on any machine's cores
             head = ZeroShotHead.from_examples(encoder, shown)
     elif kind == "prompts":
-        head = ZeroShotHead.from_prompts(encoder, _lines(rest), data.classes)
-    else:
+        head = ZeroShotHead.from_prompts(encoder, _prompts(rest, data.classes), data.classes)
+    elif Path(settings.head).is_dir():
         head = ZeroShotHead.load(settings.head)
+    else:
+        raise UnknownName.among("--head", settings.head, HEADS)
     return named(head, settings.head)
+
+
+def _prompts(path: str, classes: Sequence[str]) -> list[str]:
+    """The prompts of a text file: a line for each class, or templates for all."""
+    lines = _lines(path)
+    templates = sum("{}" in line for line in lines)
+    if not lines or (templates < len(lines) and (templates or len(lines) != len(classes))):
+        mixed = f" ({templates} with {{}})" if templates else ""
+        raise InvalidInput(
+            f"--head prompts:{path} with {len(lines)} lines{mixed} for {len(classes)} classes",
+            "the file has one prompt a class, or templates alone, which hold {} for the name of any class",
+            "Write a line for each class, in the order of the data, or templates such as: a photo of a {}",
+        )
+    return lines
 
 
 def _lines(path: str) -> list[str]:

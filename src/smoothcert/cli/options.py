@@ -81,9 +81,9 @@ HeadName = Annotated[
     typer.Option(
         "--head",
         help="For --task encode: what answers with features: examples:DATA (prototypes of labelled images, "
-        "such as examples:cifar10:train), prompts:FILE (one a line, in the order of the classes), a saved "
-        "head's directory, or none.",
-        show_default="examples:digits:train",
+        "such as examples:cifar10:train), prompts:FILE (one a line, in the order of the classes, or "
+        "templates with {}), a saved head's directory, or none.",
+        show_default="examples:digits:train; none with --data",
     ),
 ]
 Decision = Annotated[

@@ -16,6 +16,7 @@ ENCODING = ("encoder", "mapper", "head", "decision", "served")  # options that -
 VOTING = ("classifier", "classifier_backend", "stop", "bound", "label_aware", "futility")
 SCALE = ("executor", "address", "gpus_per_worker")  # where the work is done
 OF_ONE_COMMAND = ("out", "workers", "download", "shard", *SCALE)  # in no configuration that is written
+DECISIONS = ("auto", "votes", "margin", "dual")
 DEMO_DRAWS = {"table": 10_000, "radius": 10_000, "predict": 2_000}  # 1,000 where the number is fixed
 STOP = {"certify": "table", "predict": "predict"}  # the command line's own rules
 
@@ -172,6 +173,8 @@ def _settle_task(values: dict[str, Any], given: set[str], flagged: set[str]) -> 
             )
     if task == "encode":
         values["stop"] = "fixed"
+        if values["decision"] not in DECISIONS:
+            raise UnknownName.among("decision", values["decision"], DECISIONS)
         if values["decision"] != "auto" and values["head"] == "none":
             raise InvalidInput(
                 f"--decision {values['decision']}", "there is no head that decides", "Add --head"

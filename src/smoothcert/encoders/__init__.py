@@ -19,7 +19,8 @@ from smoothcert.encoders.callable import CallableEncoder
 from smoothcert.encoders.heads import ZeroShotHead
 from smoothcert.encoders.llava import vision_tower
 from smoothcert.encoders.pretrained import PretrainedEncoder
-from smoothcert.errors import InvalidInput, UnknownName
+from smoothcert.errors import CheckpointError, InvalidInput, UnknownName
+from smoothcert.networks.convnet import ARCHITECTURE as CONVNET
 from smoothcert.networks.convnet import ConvNet
 from smoothcert.networks.plain import ARCHITECTURES
 from smoothcert.protocols import Encoder, named
@@ -99,9 +100,22 @@ def _named(name: str) -> Encoder:
 
 
 def _directory(directory: Path) -> Encoder:
-    if "model_type" in checkpoints.read_config(directory / "config.json"):
-        return transformers.load(f"{transformers.PREFIX}{directory}")
-    return plain.load_directory(directory)
+    if not directory.is_dir():
+        raise UnknownName.among("encoder", str(directory), NAMES)
+    why, file = "it holds no config.json", directory / "config.json"
+    if file.exists():
+        config = checkpoints.read_config(file)
+        if "model_type" in config:
+            return transformers.load(f"{transformers.PREFIX}{directory}")
+        if config.get("architecture") in (CONVNET, *ARCHITECTURES):
+            return plain.load_directory(directory)
+        why = f"its config.json says {config.get('architecture', 'nothing')!r}, which is no encoder"
+    raise CheckpointError(
+        f"encoder {str(directory)!r}",
+        why,
+        "Name a directory that smoothcert train classifier or train finetune wrote, or one that "
+        "save_pretrained of transformers wrote (CLIP, SigLIP, DINOv2, LLaVA and other image models)",
+    )
 
 
 def _wrapped(source: Any, name: str | None = None) -> Encoder:

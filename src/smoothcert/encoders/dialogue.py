@@ -17,11 +17,19 @@ def dialogue(processor: Any, question: str) -> str:
     A question that holds the image token is the whole prompt already.
 
     Raises:
-        InvalidInput: an empty question, or one with several image tokens.
+        InvalidInput: an empty question, one with several image tokens, or a processor of pictures alone.
     """
     if not isinstance(question, str) or not question.strip():
         raise InvalidInput(
             f"question {question!r}", "it asks nothing", 'Write for instance "Is there a cat?"'
+        )
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_token")):
+        found, why = (
+            f"a processor of type {type(processor).__name__}",
+            "it makes no tokens of texts and pictures",
+        )
+        raise InvalidInput(
+            found, why, "Give the model's own: transformers.AutoProcessor.from_pretrained(DIR)"
         )
     image = str(processor.image_token)
     if question.count(image) > 1:

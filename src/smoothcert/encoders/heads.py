@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -161,17 +162,25 @@ class ZeroShotHead:
         }
 
     def save(self, directory: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``; ``load`` reads them again, to the bit."""
+        """Write ``config.json`` and ``model.safetensors``; ``load`` reads them again, to the bit.
+
+        Raises:
+            CheckpointError: a place that cannot be written.
+        """
         root = Path(directory)
-        root.mkdir(parents=True, exist_ok=True)
         config = {
             "architecture": ARCHITECTURE,
             "classes": list(self.classes),
             "facts": dict(self.facts),
             "sha256": self.sha256,
         }
-        (root / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file({_PROTOTYPES: np.array(self.prototypes)}, root / _WEIGHTS)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            (root / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            save_file({_PROTOTYPES: np.array(self.prototypes)}, root / _WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            why = f"it cannot be written ({error})"
+            raise CheckpointError(f"head {str(root)!r}", why, "Name a directory that can be made") from error
 
     @classmethod
     def load(cls, directory: str | Path) -> ZeroShotHead:

@@ -7,6 +7,7 @@ whatever the language model learns of a picture, it learns from these ``(B, T, d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,7 +49,16 @@ def vision_tower(
         raise InvalidInput(
             found, f"only {' and '.join(_STRATEGIES)} are known", "Wrap the tower in a function"
         )
-    own = hf.preprocessing(getattr(processor, "image_processor", processor), name)
+    seeing = getattr(processor, "image_processor", processor)
+    if not hasattr(seeing, "to_dict"):
+        found, why = (
+            f"a processor of type {type(processor).__name__}",
+            "it does not say how to prepare pictures",
+        )
+        raise InvalidInput(
+            found, why, "Give the model's own: transformers.AutoProcessor.from_pretrained(DIR)"
+        )
+    own = hf.preprocessing(seeing, name)
     own = opt.preprocessing(options or {}, own)
     tower = Selected(inner.vision_tower, config.vision_feature_layer, without_first=strategy == "default")
     device = next(inner.vision_tower.parameters()).device
@@ -116,7 +126,11 @@ def parts_of(model: Any) -> Any:
             "it is not built as LLaVA is: a picture through a vision tower, each token through a projector, "
             "to a language model (models that cut pictures into tiles are built in another way)"
         )
-        raise InvalidInput(found, why, "Give a LlavaForConditionalGeneration of the transformers library")
+        instead = "Give a LlavaForConditionalGeneration of the transformers library"
+        if isinstance(model, str | Path):
+            found, why = f"the model {str(model)!r}", "it is a name, not a model"
+            instead = f"Load it: transformers.LlavaForConditionalGeneration.from_pretrained({str(model)!r})"
+        raise InvalidInput(found, why, instead)
     return getattr(model, "model", model)
 
 

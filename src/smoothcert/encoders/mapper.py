@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smoothcert.checkpoints import CARD, embedded, load_safetensors, read_card, read_config
-from smoothcert.errors import CheckpointError, InvalidInput
+from smoothcert.errors import CheckpointError, InvalidInput, UnknownName
 
 ARCHITECTURE = "smoothcert-mapper"
 _WAVES, _LEVEL = 16, 32
 _EMBEDDED = {"digits": "digits-booster"}
+NAMES = (*_EMBEDDED, "a directory written by smoothcert train booster")
 _NEAR = 1e-6  # relative; a sigma that was written down and read again is still in range
 
 
@@ -189,10 +190,13 @@ def load(directory: str | Path) -> Mapper:
             package, for the features of the digits classifier behind the digits denoiser.
 
     Raises:
+        UnknownName: neither.
         CheckpointError: missing or corrupt files, another architecture, numbers that are not finite, or a
             mismatch with the card.
     """
     root = embedded(_EMBEDDED[str(directory)]) if str(directory) in _EMBEDDED else Path(directory)
+    if not root.is_dir():
+        raise UnknownName.among("mapper", str(directory), NAMES)
     if (root / CARD).exists():
         read_card(root)
     mapper = Mapper(_config(root), source=str(directory))

@@ -9,12 +9,13 @@ from smoothcert import datasets
 from smoothcert.engine.cluster import RayCluster
 from smoothcert.engine.execute import Executor
 from smoothcert.engine.job import prepare
+from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.runlog.results import Results
 from smoothcert.runlog.shard import Shard
 from smoothcert.runlog.specification import Decide, RuleSpec
 from smoothcert.smoothing.classifier import SmoothedClassifier
-from smoothcert.smoothing.encoder import SmoothedEncoder, head_spec
+from smoothcert.smoothing.encoder import SmoothedEncoder, decision_for, head_spec
 
 
 def certify(
@@ -72,6 +73,7 @@ def certify(
 
     Source: CERTIFY of Cohen et al. 2019; THEORY 5 for the stopping rules.
     """
+    _check_kind(smoothed, SmoothedClassifier, "certify")
     rule = RuleSpec.settle(
         "certify",
         stop=stop,
@@ -119,6 +121,7 @@ def predict(
     ``stop="fixed"`` makes n draws (1,000); ``"predict"`` stops when the answer is known, after at most n
     (12,000). Other arguments, errors and resumption as for ``certify``. Source: PREDICT of Cohen et al. 2019.
     """
+    _check_kind(smoothed, SmoothedClassifier, "predict")
     rule = RuleSpec.settle("predict", stop=stop, alpha=alpha, n=n)
     job = prepare(
         smoothed,
@@ -167,6 +170,7 @@ def encode(
 
     Other arguments, errors and resumption as for ``certify``. Source: THEORY 3.
     """
+    _check_kind(smoothed, SmoothedEncoder, "encode")
     data = datasets.load(data) if isinstance(data, str) else data
     rule = encode_rule(head, decision=decision, served=served, n0=n0, n=n, alpha=alpha)
     spec = head_spec(head, data.classes) if head is not None else None
@@ -202,6 +206,22 @@ def encode_rule(
         alpha=alpha,
         n0=n0,
         n=n,
-        decision=decision if head is not None else None,
+        decision=decision_for(head, decision),
         served=served,
+    )
+
+
+def _check_kind(smoothed: Any, wanted: type, verb: str) -> None:
+    """Refuse a model that another verb is for, or none."""
+    if isinstance(smoothed, wanted):
+        return
+    given = type(smoothed).__name__
+    article = "an" if given[:1] in "AEIOU" else "a"
+    instead = f"Wrap the model first: smoothcert.{wanted.__name__}(model, sigma=0.25)"
+    if isinstance(smoothed, SmoothedEncoder):
+        instead = "Use smoothcert.encode"
+    elif isinstance(smoothed, SmoothedClassifier):
+        instead = "Use smoothcert.certify"
+    raise InvalidInput(
+        f"smoothcert.{verb} of {article} {given}", f"it works with a {wanted.__name__}", instead
     )

@@ -109,8 +109,10 @@ class Preprocessing:
             raise InvalidInput(given, "images are (C, H, W), in batches", "Reshape them")
         repeats = shape[0] == 1 and self.grey == "repeat"
         if shape[0] != self.channels and not repeats:
-            why = f"this network takes {self.channels} channel{'s' * (self.channels > 1)}"
+            why = f"this network takes images ({self.channels}, H, W): {self.channels} channels first"
             instead = "Choose a model for such images"
+            if shape[2] == self.channels:
+                instead = "Put the channels first: image.transpose(2, 0, 1) of an array (H, W, C)"
             if shape[0] == 1:
                 instead = "Add ?grey=repeat to its name (&grey=repeat) to show it three equal channels"
             raise InvalidInput(given, why, instead)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ Rows = npt.NDArray[np.float64]
 _ADVICE = {
     "n": "Write for example n=1000 (a plain whole number)",
     "n0": "Write for example n0=100",
-    "": "Write for example n0=100, n=1000",
     "alpha": "Write for example alpha=0.001",
     "sigma": "Write for example sigma=0.25",
     "seed": "Write a whole number from 0 to 2**64 - 1",
@@ -36,6 +35,7 @@ class Frozen(BaseModel):
     """A part of a specification; a value that cannot be is one ``InvalidInput`` that names it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    advice: ClassVar[str] = "Correct that value"  # where no single value is to blame
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -47,7 +47,7 @@ class Frozen(BaseModel):
             given = ", ".join(f"{key}={values[key]!r}" for key in shown) or type(self).__name__
             why = str(problem["msg"]).removeprefix("Value error, ")
             why = why[0].lower() + why[1:]
-            raise InvalidInput(given, why, _ADVICE.get(where, "Correct that value")) from error
+            raise InvalidInput(given, why, _ADVICE.get(where, self.advice)) from error
 
 
 class DataSpec(Frozen):
@@ -82,6 +82,7 @@ class HeadSpec(Frozen):
     classes: tuple[str, ...]
     prototypes: str
     settings: dict[str, Any] = {}
+    advice: ClassVar[str] = "Give a row for each of two classes or more, divided by its norm"
 
     @classmethod
     def of(cls, source: str, classes: Sequence[str], prototypes: Rows, settings: dict[str, Any]) -> HeadSpec:

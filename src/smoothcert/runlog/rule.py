@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -37,6 +37,7 @@ class RuleSpec(Frozen):
     futility: float | None = Field(default=None, ge=0.0, lt=0.5)
     decision: Decide | None = None
     served: int | None = Field(default=None, ge=1)
+    advice: ClassVar[str] = "Write for example n0=100, n=1000"
 
     @model_validator(mode="after")
     def _consistent(self) -> RuleSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import model_validator
 
@@ -50,6 +50,7 @@ class Specification(Frozen):
     noise: NoiseSpec
     rule: RuleSpec
     execution: ExecutionSpec
+    advice: ClassVar[str] = "Give an encoder to encode, a classifier for the rest, and decision with a head"
 
     @model_validator(mode="after")
     def _whole(self) -> Specification:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from smoothcert.bounds.multiplicity import check_alpha
-from smoothcert.errors import InvalidInput, ModelOutputError
+from smoothcert.errors import InvalidInput, ModelOutputError, UnknownName
 from smoothcert.protocols import Denoiser, Encoder, Mapper
 from smoothcert.runlog.specification import Decide, HeadSpec, RuleSpec
 from smoothcert.smoothing.features import FeatureNetwork, Rows
 from smoothcert.smoothing.network import default_batch, pad
 from smoothcert.smoothing.noise import Noise, Prepared, make_noise
 from smoothcert.smoothing.sketch import basis
-from smoothcert.smoothing.smoothed import Image, Smoothed, whole_number
-from smoothcert.smoothing.streams import Segment
+from smoothcert.smoothing.smoothed import Image, Smoothed, count_of, whole_number
+from smoothcert.smoothing.streams import STAGES, Segment, is_whole
 from smoothcert.tallies import Features, Tally, merged
 
 REFERENCE = "reference"  # the stage of an image's clean feature: no noise, no denoiser, no mapper
@@ -105,7 +105,7 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
             n0=whole_number("n0", n0),
             n=whole_number("n", n),
             alpha=check_alpha(alpha),
-            decision=decision if head is not None else None,
+            decision=decision_for(head, decision),
             served=whole_number("served", served),
         )
         spec = head_spec(head) if head is not None else None
@@ -141,7 +141,7 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         whoever serves to strangers gives every request a ``seed`` that nobody can guess: one who knows it can
         look for an image at which those very draws are unlucky.
         """
-        count = whole_number("n", n) or 1
+        count = count_of("n", n)
         found = []
         for name, prepared in self._prepared(image, example, seed, batch):
             total = np.zeros(0)
@@ -161,9 +161,24 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         example: int | Sequence[int] | None = None,
         batch: int | None = None,
     ) -> Rows:
-        """The unit features ``(n, k)`` of n draws of one image, of a stage no certificate uses by default."""
+        """The unit features ``(n, k)`` of n draws of one image, of a stage no certificate uses by default.
+
+        Raises:
+            InvalidInput: several images, or numbers that name no draws. UnknownName: an unknown stage.
+        """
+        end = count_of("n", n)
+        if not isinstance(stage, str) or stage not in STAGES:
+            raise UnknownName.among("stage", str(stage), STAGES)
+        if not is_whole(first) or not 0 <= first <= 10**9:
+            raise InvalidInput(f"first = {first!r}", "draws are numbered from 0 to 10^9", "Write first=0")
+        if np.ndim(image) == 4:
+            raise InvalidInput(
+                f"images of shape {tuple(np.shape(image))}",
+                "draws are of one image (C, H, W)",
+                "Pass each by itself",
+            )
         ((name, prepared),) = self._prepared(image, example, seed, batch)
-        pieces = self._pieces(prepared, name, stage, first, first + n, seed, batch)
+        pieces = self._pieces(prepared, name, stage, first, first + end, seed, batch)
         return np.concatenate([rows for _, rows in pieces])
 
     def features(
@@ -228,8 +243,9 @@ class SmoothedEncoder(Smoothed[FeatureNetwork]):
         for rows, what in ((noisy, "noisy"), (reference, "clean")):
             broken = int((rows == 0.0).all(axis=1).sum())
             if broken:
+                images = f"{broken} of {len(rows)} {what} images"
                 raise ModelOutputError(
-                    f"an encoder with zero, NaN or infinite features for {broken} of {len(rows)} {what} ones",
+                    f"an encoder with zero, NaN or infinite features for {images}",
                     "a feature without a direction has no cosine with anything",
                     "Look for a dead or overflowing layer, or take the features of another one",
                 )
@@ -253,11 +269,32 @@ def tally_of(plan: Any | None, segment: Segment, features: Rows, seed: int) -> T
     return found
 
 
+def decision_for(head: Any | None, decision: Decide) -> Decide | None:
+    """How a head's answer is certified, ``None`` without a head.
+
+    Raises:
+        InvalidInput: no such way, or one that was chosen without a head.
+    """
+    if decision not in get_args(Decide):
+        raise InvalidInput(
+            f"decision={decision!r}",
+            "there is no such way to certify a head's answer",
+            "Write 'auto', 'votes', 'margin' or 'dual'",
+        )
+    if head is None and decision != "auto":
+        raise InvalidInput(
+            f"decision={decision!r} without a head",
+            "there is no answer to certify",
+            "Pass head=, or leave decision out",
+        )
+    return decision if head is not None else None
+
+
 def head_spec(head: Any, classes: Sequence[str] | None = None) -> HeadSpec:
     """A head as a specification says it, its rows in the order of ``classes`` where given.
 
     Raises:
-        InvalidInput: no head, or one that does not know these classes.
+        InvalidInput: no head, or one for other classes.
     """
     try:
         rows, own = np.asarray(head.prototypes, dtype=np.float64), [str(name) for name in head.classes]
@@ -267,13 +304,41 @@ def head_spec(head: Any, classes: Sequence[str] | None = None) -> HeadSpec:
             "it has no prototypes and classes",
             "Make one with ZeroShotHead.from_examples or ZeroShotHead.from_prompts",
         ) from error
+    _check_rows(rows, own)
     wanted = [str(name) for name in classes] if classes is not None else own
     if sorted(wanted) != sorted(own):
         raise InvalidInput(
-            f"a head for {', '.join(own[:8])} on data of {', '.join(wanted[:8])}",
+            f"a head for {_listed(own)} on data of {_listed(wanted)}",
             "its answers cannot be compared with the labels",
-            "Give the head the class names of the data, each once",
+            "Make one with a prototype for every class of the data, under its name there, and for no other",
         )
     facts = dict(getattr(head, "facts", {}))
     source = str(getattr(head, "source", facts.get("kind", type(head).__name__)))
     return HeadSpec.of(source, wanted, rows[[own.index(name) for name in wanted]], facts)
+
+
+def _check_rows(rows: npt.NDArray[np.float64], classes: Sequence[str]) -> None:
+    found = f"a head with prototypes {rows.shape} for {len(classes)} classes"
+    if rows.ndim != 2 or len(rows) != len(classes) or len(rows) < 2 or not rows.size:
+        why = "it has two classes or more, and one row of k numbers for each"
+        raise InvalidInput(found, why, "Give prototypes (C, k) and C names")
+    if len(set(classes)) != len(classes):
+        raise InvalidInput(
+            f"a head for {_listed(classes)}", "two classes have one name", "Name them differently"
+        )
+    lengths = np.linalg.norm(rows, axis=1)
+    if not np.isfinite(lengths).all():
+        raise InvalidInput(
+            found, "some of its numbers are NaN or infinite", "Make it again from good features"
+        )
+    wrong = np.flatnonzero(np.abs(lengths - 1.0) >= 1e-6)
+    if wrong.size:
+        name, length = classes[wrong[0]], lengths[wrong[0]]
+        why = f"prototypes are of length 1, and that of {name!r} has {length:.6g}"
+        raise InvalidInput(found, why, "Divide each row by its norm")
+
+
+def _listed(classes: Sequence[str]) -> str:
+    """The first few names, and how many there are where that is not all."""
+    few = ", ".join(classes[:8])
+    return few if len(classes) <= 8 else f"{few}, ... ({len(classes)} classes)"

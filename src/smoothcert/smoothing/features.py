@@ -127,5 +127,5 @@ def _check_mapper(mapper: Any | None, sigma: float) -> None:
         raise InvalidInput(
             f"a mapper trained for sigma {low:g} to {high:g} in a run with sigma = {sigma:g}",
             "it moves features as noise of its own sigma asks for, and its gain elsewhere is unknown",
-            "Pass the mapper trained for this sigma, or mapper=None",
+            "Pass the mapper trained for this sigma, or none: mapper=None (--mapper none)",
         )

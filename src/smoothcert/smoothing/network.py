@@ -75,6 +75,12 @@ class Network:
     @staticmethod
     def _check_parts(*parts: Any) -> None:
         for part in parts:
+            if isinstance(part, type):
+                raise InvalidInput(
+                    f"a model that is the class {part.__name__}",
+                    "calling it would build a model, not run one on images",
+                    f"Pass an instance of it: {part.__name__}(...)",
+                )
             if part is not None and not callable(part):
                 raise InvalidInput(
                     f"a model of type {type(part).__name__}",

@@ -65,13 +65,7 @@ class GridNoise:
     def prepare(self, image: Pixels) -> npt.NDArray[np.int32]:
         """Integer levels; floats in [0, 1] are accepted where they lie on the grid, refused elsewhere."""
         if np.issubdtype(image.dtype, np.integer):
-            if image.min() < 0 or image.max() > self.levels:
-                raise InvalidInput(
-                    f"integer pixels from {image.min()} to {image.max()}",
-                    f"this data has the levels 0..{self.levels}",
-                    "Pass the levels the data set declares, or another levels= value",
-                )
-            return image.astype(np.int32)
+            return _in_levels(image, self.levels).astype(np.int32)
         scaled = _unit_interval(image) * np.float64(self.levels)
         rounded = np.rint(scaled)
         if np.abs(scaled - rounded).max() > _OFF_GRID:
@@ -112,7 +106,7 @@ class FloatNoise:
                 raise InvalidInput(
                     "an integer image", "its scale is not known", "Pass levels=255 for 8-bit images"
                 )
-            return (image / np.float32(self.levels)).astype(np.float32)
+            return (_in_levels(image, self.levels) / np.float32(self.levels)).astype(np.float32)
         return _unit_interval(image)
 
     def clean(self, prepared: Prepared) -> npt.NDArray[np.float32]:
@@ -173,6 +167,17 @@ class NamedDraws:
             noise[start : start + segment.draws] = drawn
             start += segment.draws
         return torch.from_numpy(noise)
+
+
+def _in_levels(image: Pixels, levels: int) -> Pixels:
+    """The image, checked to have no other levels than 0..``levels``."""
+    if image.min() < 0 or image.max() > levels:
+        raise InvalidInput(
+            f"integer pixels from {image.min()} to {image.max()}",
+            f"this data has the levels 0..{levels}",
+            "Pass the levels the data set declares, or another levels= value",
+        )
+    return image
 
 
 def _unit_interval(image: Pixels) -> npt.NDArray[np.float32]:

@@ -8,13 +8,14 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from smoothcert.errors import InvalidInput
 from smoothcert.smoothing.checks import check_network
 from smoothcert.smoothing.network import Network, default_batch, pad
 from smoothcert.smoothing.noise import NamedDraws, Noise, Prepared, make_noise
-from smoothcert.smoothing.streams import Segment
+from smoothcert.smoothing.streams import Segment, check_seed, is_whole
 
 Image = Tensor | npt.NDArray[Any]
 Base = TypeVar("Base", bound=Network)
@@ -57,27 +58,12 @@ class Smoothed(Generic[Base]):
         self, image: Image, example: int | Sequence[int] | None, seed: int, batch: int | None
     ) -> list[tuple[int, Prepared]]:
         """Images with their stream names, prepared for the noise; the model is checked on them once."""
-        array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
-        if array.ndim not in (3, 4) or 0 in array.shape:
-            raise InvalidInput(
-                f"an image of shape {array.shape}", "images are (C, H, W) or (B, C, H, W)", "Reshape it"
-            )
+        check_seed(seed)
+        whole_number("batch", batch, such_as=64)
+        array = pixels(image, self.levels)
         several = array if array.ndim == 4 else array[None]
-        if self.levels is None and np.issubdtype(array.dtype, np.integer) and array.max() == 1:
-            raise InvalidInput(
-                "an integer image whose brightest pixel is 1",
-                "it may be black and white (levels 0 and 1) or an almost black 8-bit image",
-                "Say which: levels=1 or levels=255",
-            )
         prepared = [self.noise.prepare(one) for one in several]
-        first = _name_of(prepared) if example is None else example
-        names = range(first, first + len(several)) if isinstance(first, int) else list(first)
-        if len(names) != len(several) or len(set(names)) != len(names):
-            raise InvalidInput(
-                f"{len(several)} images with the example names {list(names)[:5]}",
-                "each image needs a noise stream of its own",
-                "Pass one distinct example= number an image",
-            )
+        names = _names(_name_of(prepared) if example is None else example, len(several))
         self.check(prepared, seed=seed, batch=batch)
         return list(zip(names, prepared, strict=True))
 
@@ -121,14 +107,66 @@ def _name_of(images: Sequence[Prepared]) -> int:
     return int.from_bytes(digest.digest()[:7], "big")
 
 
-def whole_number(name: str, value: int | None) -> int | None:
-    """A number of draws as a plain integer, ``None`` for the usual one."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 10**9:
+def pixels(image: Any, levels: int | None) -> npt.NDArray[Any]:
+    """One image or several as an array; ``levels`` is L where somebody said it.
+
+    Raises:
+        InvalidInput: no tensor or array of numbers, another number of axes, or a scale nobody can tell.
+    """
+    if not isinstance(image, Tensor | np.ndarray):
         raise InvalidInput(
-            f"{name} = {value!r}",
-            "a number of draws is a whole number from 1 to 10^9",
-            f"Write {name}=1000",
+            f"an image of type {type(image).__name__}",
+            "images are tensors or arrays (C, H, W)",
+            "Of a Pillow image pass np.asarray(image).transpose(2, 0, 1)",
+        )
+    if isinstance(image, Tensor):
+        image = (image.float() if image.dtype == torch.bfloat16 else image).detach().cpu().numpy()
+    array: npt.NDArray[Any] = image
+    if array.ndim not in (3, 4) or 0 in array.shape:
+        raise InvalidInput(
+            f"an image of shape {array.shape}", "images are (C, H, W) or (B, C, H, W)", "Reshape it"
+        )
+    if array.dtype.kind not in "buif":
+        raise InvalidInput(
+            f"an image of {array.dtype}", "pixels are numbers", "Pass uint8 levels, or floats in [0, 1]"
+        )
+    if levels is None and np.issubdtype(array.dtype, np.integer) and array.max() == 1:
+        raise InvalidInput(
+            "an integer image whose brightest pixel is 1",
+            "it may be black and white (levels 0 and 1) or an almost black 8-bit image",
+            "Say which: levels=1 or levels=255",
+        )
+    return array
+
+
+def _names(example: Any, count: int) -> list[int]:
+    """The stream names of ``count`` images: consecutive from one number, or as listed."""
+    single = is_whole(example)
+    try:
+        names = range(int(example), int(example) + count) if single else list(example)
+    except TypeError:
+        names = [example]
+    numbers = all(is_whole(name) and 0 <= name < 2**64 for name in names)
+    if not numbers or len(names) != count or len(set(names)) != count:
+        raise InvalidInput(
+            f"{count} image{'s' * (count > 1)} with the example names {list(names)[:5]}",
+            "each image needs a noise stream of its own, named by a whole number from 0 to 2^64 - 1",
+            "Pass one distinct example= number an image",
+        )
+    return [int(name) for name in names]
+
+
+def whole_number(
+    name: str, value: int | None, *, what: str = "a number of draws", such_as: int = 1_000
+) -> int | None:
+    """A number of draws as a plain integer, ``None`` for the usual one."""
+    return None if value is None else count_of(name, value, what=what, such_as=such_as)
+
+
+def count_of(name: str, value: Any, *, what: str = "a number of draws", such_as: int = 1_000) -> int:
+    """A number of draws as a plain integer, where there is no usual one."""
+    if not is_whole(value) or not 1 <= value <= 10**9:
+        raise InvalidInput(
+            f"{name} = {value!r}", f"{what} is a whole number from 1 to 10^9", f"Write {name}={such_as}"
         )
     return int(value)

@@ -8,7 +8,7 @@ whatever batch, chunk, worker or machine asks for it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +54,7 @@ def words(
         purpose: ``"smoothing"`` for the noise of the certificate, ``"sampler"`` for inside a denoiser.
         step: sub-stream within a draw, for samplers that draw several times.
     """
-    if not 0 <= seed < 2**64:
-        raise InvalidInput(f"seed = {seed!r}", "a seed names a stream by 64 bits", "Write 0 <= seed < 2**64")
+    check_seed(seed)
     blocks = -(-per_draw // _WORDS)
     counter = np.array(
         [segment.first * blocks, step, segment.example, STAGES[segment.stage]], dtype=np.uint64
@@ -64,6 +63,21 @@ def words(
     raw = np.random.Philox(key=key, counter=counter).random_raw(segment.draws * blocks * _WORDS)
     drawn: npt.NDArray[np.uint64] = raw.reshape(segment.draws, blocks * _WORDS)[:, :per_draw]
     return drawn
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; ``True`` and ``False`` are not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what names no stream; ``InvalidInput``."""
+    if not is_whole(seed) or not 0 <= seed < 2**64:
+        raise InvalidInput(
+            f"seed = {seed!r}",
+            "a seed is a whole number that names a stream by 64 bits",
+            "Write 0 <= seed < 2**64",
+        )
 
 
 def normals(

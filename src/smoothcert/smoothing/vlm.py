@@ -7,6 +7,7 @@ the picture: c is the same for every picture, and the length of F_N is not passe
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,14 @@ from torch import Tensor
 from smoothcert.encoders import PretrainedEncoder, vision_tower
 from smoothcert.encoders.dialogue import dialogue, token_ids
 from smoothcert.encoders.llava import parts_of
-from smoothcert.errors import InvalidInput, ModelOutputError
+from smoothcert.errors import InvalidInput, ModelOutputError, UnknownName
 from smoothcert.protocols import Denoiser, Mapper
 from smoothcert.smoothing.encoder import SmoothedEncoder
-from smoothcert.smoothing.smoothed import Image, whole_number
+from smoothcert.smoothing.noise import FloatNoise
+from smoothcert.smoothing.smoothed import Image, count_of, pixels
+from smoothcert.smoothing.streams import is_whole
+
+_OWN = {"input_ids", "inputs_embeds", "attention_mask", "pixel_values", "max_new_tokens"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +62,9 @@ class SmoothedVLM:
         model: a ``LlavaForConditionalGeneration`` of the transformers library, on any device.
         processor: the model's own.
         sigma: standard deviation of the Gaussian noise, on pixels in [0, 1].
-        norm: the fixed length c. Or ``calibration``: images ``(B, 3, H, W)`` in [0, 1] whose mean length of
-            clean tower features it shall be, as language models notice the scale. One of the two.
+        norm: the fixed length c. Or ``calibration``: images ``(B, 3, H, W)``, uint8 levels or floats in
+            [0, 1], whose mean length of clean tower features it shall be, as language models notice the
+            scale. One of the two.
         denoiser, mapper: as for ``SmoothedEncoder``; a mapper gets ``(B, T, d)``.
         n: draws of the served feature.
         noise, levels, precision: as for ``SmoothedEncoder``.
@@ -79,7 +85,7 @@ class SmoothedVLM:
         sigma: float,
         *,
         norm: float | None = None,
-        calibration: Tensor | None = None,
+        calibration: Image | None = None,
         denoiser: Denoiser | None = None,
         mapper: Mapper | None = None,
         n: int = 1_000,
@@ -87,9 +93,10 @@ class SmoothedVLM:
         levels: int | None = None,
         precision: str = "float32",
     ) -> None:
+        parts_of(model)  # another model is refused before it is touched
         self.model, self.processor = model.eval(), processor
         self.tower: PretrainedEncoder = vision_tower(model, processor)
-        self.n = whole_number("n", n) or 1
+        self.n = count_of("n", n)
         self.device = next(parts_of(model).vision_tower.parameters()).device
         self.smoothed = SmoothedEncoder(
             self.tower,
@@ -103,23 +110,23 @@ class SmoothedVLM:
         )
         self.norm = self._length(norm, calibration)
 
-    def _length(self, norm: float | None, calibration: Tensor | None) -> float:
+    def _length(self, norm: float | None, calibration: Image | None) -> float:
         if (norm is None) == (calibration is None):
             raise InvalidInput(
-                f"norm={norm} and {'no' if calibration is None else 'some'} calibration images",
+                f"norm={norm!r} and {'no' if calibration is None else 'some'} calibration images",
                 "the language model is given features of one fixed length, which must be said once",
                 "Give norm=, or some ordinary pictures as calibration=",
             )
         if calibration is not None:
+            images = torch.from_numpy(_calibration(calibration, self.smoothed.levels)).to(self.device)
             with torch.inference_mode():
-                features = self.tower(calibration.to(self.device)).double().flatten(1)
+                features = self.tower(images).double().flatten(1)
             norm = float(torch.linalg.vector_norm(features, dim=1).mean())
-        assert norm is not None, "one of the two is given"
-        if not (np.isfinite(norm) and norm > 0):
-            raise InvalidInput(
-                f"norm={norm}", "a length is positive and finite", "Look at the tower's features"
-            )
-        return float(norm)
+        number = isinstance(norm, int | float | np.integer | np.floating) and not isinstance(norm, bool)
+        if number and norm is not None and 0 < norm < np.inf:
+            return float(norm)
+        instead = "Write for example norm=40.0" if calibration is None else "Look at the tower's features"
+        raise InvalidInput(f"norm={norm!r}", "a length is a positive and finite number", instead)
 
     def features(
         self,
@@ -137,7 +144,9 @@ class SmoothedVLM:
         Raises:
             ModelOutputError: draws whose mean is zero, so that it has no direction.
         """
-        mean = self.smoothed.encode(image, n=n or self.n, seed=seed, example=example, batch=batch)
+        mean = self.smoothed.encode(
+            image, n=self.n if n is None else n, seed=seed, example=example, batch=batch
+        )
         length = np.linalg.norm(mean, axis=-1, keepdims=True)
         if not (length > 0).all():
             found, why = "a mean feature of length 0", "it has no direction to serve"
@@ -201,16 +210,24 @@ class SmoothedVLM:
             n, seed, example: of the served feature, as for ``features``.
             max_new_tokens: at most so many tokens of answer.
             generation: more arguments of ``generate``. Without them it takes the likeliest token each time.
-            certificate: ``True``, or arguments of ``certify``, to have the features' certificate too.
+            certificate: ``True``, or arguments of ``certify``, to have the features' certificate too. It is
+                about the features served here: its ``served``, ``seed`` and ``example`` are theirs.
 
         Raises:
-            InvalidInput: several pictures, an empty question, or a bad number.
+            InvalidInput: several pictures, an empty question, a bad number, or a certificate of something
+                else than the features that are served.
         """
-        if np.ndim(image) != 3:
-            found = f"images of shape {tuple(np.shape(image))}"
-            raise InvalidInput(found, "a question is about one picture (3, H, W)", "Ask about each by itself")
+        count_of("max_new_tokens", max_new_tokens, what="the most tokens of an answer", such_as=64)
+        own = sorted(_OWN & set(generation or {}))
+        if own:
+            given, why = f"generation= with {', '.join(own)}", "answer itself gives these to generate"
+            raise InvalidInput(given, why, "Leave them out; max_new_tokens is an argument of answer")
+        served_by = {"served": self.n if n is None else n, "seed": seed, "example": example}
+        asked = _asked(certificate, served_by)
+        self._check_picture(image)
         tokens = torch.tensor([token_ids(self.processor, dialogue(self.processor, question))])
         served = self.features(image, n=n, seed=seed, example=example)
+        proof = None if asked is None else self.certify(image, **asked)
         tokens, settings = tokens.to(self.device), {"do_sample": False, **(generation or {})}
         with self.serving(served) as model, torch.inference_mode():
             said = model.generate(
@@ -221,10 +238,6 @@ class SmoothedVLM:
                 **settings,
             )
         words = self.processor.tokenizer.decode(said[0, tokens.shape[1] :], skip_special_tokens=True)
-        proof = None
-        if certificate:
-            asked = {} if certificate is True else dict(certificate)
-            proof = self.certify(image, **{"seed": seed, "example": example, "served": n or self.n} | asked)
         return Answer(str(words).strip(), served, proof)
 
     def certify(self, image: Image, *, served: int | None = None, **settings: Any) -> Any:
@@ -233,7 +246,7 @@ class SmoothedVLM:
         ``served`` is by default the model's own ``n``, so that ``served_cosine_lower`` speaks of what the
         language model is given.
         """
-        return self.smoothed.certify(image, served=served or self.n, **settings)
+        return self.smoothed.certify(image, served=self.n if served is None else served, **settings)
 
     def describe(self) -> dict[str, Any]:
         """Plain data: the tower, the fixed length, the noise and the draws of a served feature."""
@@ -245,6 +258,14 @@ class SmoothedVLM:
             "served": self.n,
         }
 
+    def _check_picture(self, image: Image) -> None:
+        """Refuse what is no single picture ``(3, H, W)``."""
+        shape = pixels(image, self.smoothed.levels).shape
+        if len(shape) != 3:
+            found = f"images of shape {shape}"
+            raise InvalidInput(found, "a question is about one picture (3, H, W)", "Ask about each by itself")
+        self.tower.preprocessing.check(shape)
+
     def _nothing(self) -> Tensor:
         """Black pixels of the size that the tower takes: they stand where a picture would."""
         side = int(self.model.config.vision_config.image_size)
@@ -252,3 +273,41 @@ class SmoothedVLM:
         return torch.zeros(
             1, self.tower.preprocessing.channels, side, side, dtype=weight.dtype, device=weight.device
         )
+
+
+def _calibration(images: Image, levels: int | None) -> npt.NDArray[np.float32]:
+    """Calibration images as floats in [0, 1], from these or from levels."""
+    if isinstance(images, Tensor | np.ndarray) and (images.ndim != 4 or 0 in images.shape):
+        raise InvalidInput(
+            f"calibration images of shape {tuple(images.shape)}",
+            "their mean length needs a batch (B, 3, H, W) of at least one",
+            "Stack some ordinary pictures",
+        )
+    array = pixels(images, levels)
+    return FloatNoise(1.0, 255 if levels is None else levels).prepare(array)
+
+
+def _asked(certificate: Mapping[str, Any] | bool, served_by: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments of ``certify`` for the features that are served; ``None`` for no certificate.
+
+    Raises:
+        InvalidInput: what would certify other features. UnknownName: an argument that does not exist.
+    """
+    if isinstance(certificate, bool):
+        return dict(served_by) if certificate else None
+    if not isinstance(certificate, Mapping):
+        found = f"certificate={certificate!r}"
+        raise InvalidInput(found, "it is no set of arguments", "Write certificate=True, or dict(alpha=0.01)")
+    known = set(inspect.signature(SmoothedEncoder.certify).parameters) - {"self", "image"}
+    for name, value in certificate.items():
+        if name not in known:
+            raise UnknownName.among("argument of certificate=", str(name), known)
+        wanted = served_by.get(name)
+        if name in served_by and value is not wanted and not (is_whole(value) and value == wanted):
+            argument = "n" if name == "served" else name
+            raise InvalidInput(
+                f"certificate={{{name!r}: {value!r}}} with features served by {argument}={wanted!r}",
+                "the certificate would speak of other features than those that the language model is given",
+                f"Leave {name} out of certificate=, and give {argument}= to answer itself",
+            )
+    return {**certificate, **served_by}

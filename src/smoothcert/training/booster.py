@@ -25,12 +25,15 @@ from smoothcert.training.booster_batches import LEVELS, Batches, Frozen, spread_
 from smoothcert.training.booster_figures import booster_figures
 from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.images import gather
-from smoothcert.training.loop import Progress, Trained, fit, repeatable
+from smoothcert.training.loop import Progress, Trained, at_least, fit, positive, repeatable
 from smoothcert.training.purifier import PURIFIER, tune_purifier
 from smoothcert.training.savepoint import SAVEPOINT, Savepoint
 
 _MEASURED = 2048  # images that the mean and spread of clean features are taken from
 _HEADS = 4  # of attention over tokens
+_SAME = ("steps", "purifier_steps", "batch_size", "rounds", "learning_rate", "purifier_learning_rate")
+_FLAGS = {name: "--" + name.replace("_", "-") for name in (*_SAME, "width", "blocks")}
+_FLAGS |= {"a": "--weight-rb", "b": "--weight-mse", "c": "--weight-stats", "d": "--weight-id"}
 _Features = tuple[Tensor, list[tuple[float, Tensor]]]
 
 
@@ -109,7 +112,12 @@ def train_booster(
         **common, "steps": steps, "rounds": rounds, "learning_rate": learning_rate, "c": c, "d": d,
         "width": width, "blocks": blocks,
     }  # fmt: skip
-    _check(denoiser, train_purifier, sigmas, (batch_size, rounds), (a, b, c, d))
+    _check(denoiser, train_purifier, sigmas)
+    counts = {
+        "steps": steps, "purifier_steps": purifier_steps, "rounds": rounds, "width": width, "blocks": blocks,
+    }  # fmt: skip
+    rates = {"learning_rate": learning_rate, "purifier_learning_rate": purifier_learning_rate}
+    _check_numbers(batch_size, counts, rates, {"a": a, "b": b, "c": c, "d": d})
     if train_purifier:
         mine = {**common, "steps": purifier_steps, "learning_rate": purifier_learning_rate, "a": a, "b": b}
         settings["purifier"] = f"{PURIFIER}, trained here"
@@ -198,8 +206,6 @@ def _check(
     denoiser: Any,
     train_purifier: bool,
     sigmas: tuple[float, float],
-    counts: tuple[int, int],
-    weights: tuple[float, ...],
 ) -> None:
     if len(sigmas) != 2 or not 0 < sigmas[0] <= sigmas[1] < math.inf:
         why = "a booster is trained for a range of noise, smallest first, both positive"
@@ -210,7 +216,13 @@ def _check(
     if train_purifier and denoiser is None:
         why = "the purifier is a denoiser that is trained further"
         raise InvalidInput("train_purifier without a denoiser", why, "Pass the denoiser to start from")
-    if counts[0] < 2 or counts[1] < 1 or not all(0 <= weight < math.inf for weight in weights):
-        found = f"batch_size={counts[0]}, rounds={counts[1]}, (a, b, c, d)={weights}"
-        why = "statistics over a batch need two images, and rounds and weights cannot be negative"
-        raise InvalidInput(found, why, "Leave out the setting to get its default")
+
+
+def _check_numbers(
+    batch_size: int, counts: dict[str, int], rates: dict[str, float], weights: dict[str, float]
+) -> None:
+    why = "statistics over a batch need two images or more"
+    at_least(2, {"batch_size": batch_size}, why=why, flags=_FLAGS)
+    at_least(1, counts, flags=_FLAGS)
+    positive(rates, flags=_FLAGS)
+    positive(weights, zero=True, flags=_FLAGS)

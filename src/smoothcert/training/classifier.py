@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smoothcert.classifiers import convnet
-from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.figures import accuracy
 from smoothcert.training.images import LabelledImages, gather, jitter, shuffled_batches
-from smoothcert.training.loop import Progress, Trained, fit, repeatable
+from smoothcert.training.loop import Progress, Trained, at_least, fit, positive, repeatable
 
 _MIX_OF_CLEAN = 4
 _MIX_CONCENTRATION = 0.5
@@ -137,9 +136,5 @@ class _Batches:
 
 
 def _check(noise_sigma: float, epochs: int, batch_size: int, mix: int, augment: float) -> None:
-    if not (
-        0 <= noise_sigma < float("inf") and epochs >= 1 and batch_size >= 1 and mix >= 1 and augment >= 0
-    ):
-        found = f"noise_sigma={noise_sigma}, {epochs=}, {batch_size=}, {mix=}, {augment=}"
-        why = "noise and augment must be 0 or more, the others 1 or more"
-        raise InvalidInput(found, why, "Leave out the setting to get its default")
+    positive({"noise_sigma": noise_sigma, "augment": augment}, zero=True)
+    at_least(1, {"epochs": epochs, "batch_size": batch_size, "mix": mix})

@@ -22,7 +22,7 @@ from smoothcert.protocols import Classifier, Dataset
 from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.figures import denoised_accuracies
 from smoothcert.training.images import gather, jitter, shuffled_batches
-from smoothcert.training.loop import Progress, Trained, fit, repeatable
+from smoothcert.training.loop import Progress, Trained, at_least, fit, positive, repeatable
 
 
 def train_denoiser(
@@ -135,11 +135,8 @@ class _Batches:
 
 
 def _check(batch_size: int, augment: float) -> None:
-    if not (batch_size >= 1 and 0 <= augment < float("inf")):
-        found = f"{batch_size=}, {augment=}"
-        raise InvalidInput(
-            found, "a batch has images, a strength is 0 or more", "Leave them out for defaults"
-        )
+    at_least(1, {"batch_size": batch_size})
+    positive({"augment": augment}, zero=True)
 
 
 def _time_range(schedule: Schedule, sigmas: tuple[float, float] | None) -> tuple[float, float]:

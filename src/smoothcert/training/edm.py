@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smoothcert.denoisers import residual_unet
-from smoothcert.errors import InvalidInput
 from smoothcert.protocols import Dataset
 from smoothcert.smoothing.network import channels_last
 from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.images import gather, mirrored, named_generator, positions
-from smoothcert.training.loop import Progress, Trained, fit, repeatable
+from smoothcert.training.loop import Progress, Trained, at_least, fit, positive, repeatable
 from smoothcert.training.savepoint import SAVEPOINT, Savepoint
 
 SIGMA_DATA = 0.5
@@ -104,10 +103,9 @@ class _Batches:
     def __init__(
         self, dataset: Dataset, size: int, typical_sigma: float, spread: float, flip: bool, seed: int
     ) -> None:
-        if not (size >= 1 and 0 < typical_sigma < math.inf and 0 <= spread < math.inf):
-            found = f"batch_size={size}, typical_sigma={typical_sigma}, spread={spread}"
-            why = "a batch has images, and noise is a positive standard deviation"
-            raise InvalidInput(found, why, "Leave them out for defaults")
+        at_least(1, {"batch_size": size})
+        positive({"typical_sigma": typical_sigma})
+        positive({"spread": spread}, zero=True)
         self._images = gather(dataset).images
         self._size, self._flip, self._seed = min(size, len(self._images)), flip, seed
         self._centre, self._spread = math.log(2 * typical_sigma), spread

@@ -7,7 +7,6 @@ the weights at hand instead of fresh ones.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from smoothcert.smoothing.network import channels_last, modules_of
 from smoothcert.training.cards import check_place, write_card
 from smoothcert.training.figures import accuracy
 from smoothcert.training.images import gather, mirrored, named_generator, positions, shifted
-from smoothcert.training.loop import Progress, Trained, fit, repeatable
+from smoothcert.training.loop import Progress, Trained, at_least, fit, positive, repeatable
 from smoothcert.training.savepoint import SAVEPOINT, Savepoint
 
 
@@ -151,7 +150,7 @@ def _check(classifier: Any, denoiser: Any, sigma: float, epochs: float, batch_si
     if getattr(denoiser, "stochastic", False):
         why = "training draws its own noise, and this denoiser wants named draws"
         raise InvalidInput("a stochastic denoiser", why, "Use its one-shot sampler")
-    if not (0 <= sigma < math.inf and 0 < epochs < math.inf and batch_size >= 1 and shift >= 0):
-        found = f"{sigma=}, {epochs=}, {batch_size=}, {shift=}"
-        why = "noise and shifts are 0 or more, rounds and batches positive"
-        raise InvalidInput(found, why, "Leave out the setting to get its default")
+    positive({"sigma": sigma}, zero=True)
+    positive({"epochs": epochs})
+    at_least(1, {"batch_size": batch_size})
+    at_least(0, {"shift": shift})

@@ -3,12 +3,13 @@ the weights that are kept are an exponential average of those on the way."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +61,9 @@ def repeatable(seed: int, threads: int | None = None) -> Iterator[torch.Generato
     Raises:
         InvalidInput: a seed that torch's CPU generator would shorten, or no threads.
     """
-    if not 0 <= seed < 2**32 or (threads is not None and threads < 1):
-        why = "torch keeps 32 bits of a seed, and needs a thread"
-        raise InvalidInput(f"{seed=}, {threads=}", why, "Choose a seed in 0..4294967295 and 1 thread or more")
+    at_least(1, {"threads": 1 if threads is None else threads})
+    if not 0 <= seed < 2**32:
+        refuse("seed", seed, "torch keeps 32 bits of a seed: it is in 0..4294967295")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -162,14 +163,36 @@ def _accelerator(device: str) -> Any:
 
 
 def _check(steps: int, learning_rate: float, average: float, device: str, precision: str) -> None:
-    known = device in ("auto", "cpu") and precision in ("no", "bf16")
-    if steps < 1 or not learning_rate > 0 or not 0 <= average < 1 or not known:
-        found = f"{steps=}, {learning_rate=}, {average=}, {device=}, {precision=}"
-        why = (
-            "training needs steps >= 1, a positive learning rate, an average in [0, 1), device auto or cpu, "
-            "precision no or bf16"
-        )
-        raise InvalidInput(found, why, "Leave out the setting to get its default")
+    at_least(1, {"steps": steps})
+    positive({"learning_rate": learning_rate})
+    if not 0 <= average < 1:
+        refuse("average", average, "a decay is in [0, 1)")
+    if device not in ("auto", "cpu"):
+        refuse("device", device, "training runs on auto or cpu")
+    if precision not in ("no", "bf16"):
+        refuse("precision", precision, "it is 'no' (float32) or 'bf16' (mixed)")
+
+
+def at_least(
+    least: int, settings: Mapping[str, int], *, why: str = "", flags: Mapping[str, str] = {}
+) -> None:
+    """Refuse the first setting that is no whole number of ``least`` or more, by its name and its flag."""
+    for name, value in settings.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            refuse(name, value, why or f"it is a whole number, {least} or more", flags)
+
+
+def positive(settings: Mapping[str, float], *, zero: bool = False, flags: Mapping[str, str] = {}) -> None:
+    """Refuse the first setting that is not finite and positive (or 0, where ``zero``), likewise."""
+    for name, value in settings.items():
+        if not (0 <= value < math.inf if zero else 0 < value < math.inf):
+            refuse(name, value, "it is a finite number, " + ("0 or more" if zero else "above 0"), flags)
+
+
+def refuse(name: str, value: Any, why: str, flags: Mapping[str, str] = {}) -> NoReturn:
+    """The error of one setting; ``flags`` are names on the command line."""
+    flag = f" ({flags[name]})" if name in flags else ""
+    raise InvalidInput(f"{name}={value}{flag}", why, "Leave it out to get its default")
 
 
 def _finite(loss: float, step: int, learning_rate: float) -> float:
