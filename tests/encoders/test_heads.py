@@ -137,6 +137,16 @@ def test_saved_and_read_to_the_bit(tmp_path: Path) -> None:
     assert other.sha256 != head.sha256
 
 
+def test_another_model_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    head = ZeroShotHead(np.eye(3), ("a", "b", "c"))
+    with pytest.raises(CheckpointError, match="holds another model"):
+        head.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    head.save(tmp_path / "heads")
+    head.save(tmp_path / "heads")
+
+
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file.py").write_text("")
     for place in (tmp_path / "file.py", tmp_path / "file.py" / "below"):

@@ -165,9 +165,13 @@ class ZeroShotHead:
         """Write ``config.json`` and ``model.safetensors``; ``load`` reads them again, to the bit.
 
         Raises:
-            CheckpointError: a place that cannot be written.
+            CheckpointError: a place that cannot be written, or that holds another model.
         """
         root = Path(directory)
+        written = root / "config.json"
+        if written.exists() and read_config(written).get("architecture") != ARCHITECTURE:
+            why = "it holds another model, which a head would replace"
+            raise CheckpointError(f"head {str(root)!r}", why, "Name a directory of its own")
         config = {
             "architecture": ARCHITECTURE,
             "classes": list(self.classes),
@@ -176,7 +180,7 @@ class ZeroShotHead:
         }
         try:
             root.mkdir(parents=True, exist_ok=True)
-            (root / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            written.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             save_file({_PROTOTYPES: np.array(self.prototypes)}, root / _WEIGHTS)
         except (OSError, SafetensorError) as error:
             why = f"it cannot be written ({error})"
