@@ -53,7 +53,8 @@ def test_a_cluster_without_workers_has_an_exit_status_of_its_own(kind: type[erro
         (["--executor", "slurm"], "executor"),
         (["--address", "auto"], "Add --executor ray"),
         (["--gpus-per-worker", "0.5"], "Add --executor ray"),
-        (["--executor", "ray", "--gpus-per-worker", "0"], "GPUs"),
+        (["--executor", "ray", "--gpus-per-worker", "0"], "each worker needs a GPU"),
+        (["--executor", "ray", "--gpus-per-worker", "1"], "--device cuda"),
         (["--executor", "ray", "--address", "ray://head:10001"], "ray job submit"),
     ],
 )
