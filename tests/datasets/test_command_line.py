@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.cli.command import main
 
-from smoothcert import cli
 from smoothcert.runlog.configuration import read_configuration
 
 MODEL = (
@@ -60,12 +60,9 @@ def smoothcert(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     monkeypatch.delitem(sys.modules, "mine", raising=False)
 
     def run(*words: str, expect: int = 0) -> Done:
-        monkeypatch.setattr(sys, "argv", ["smoothcert", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            raise SystemExit(0)
+        status = main([*words])
         done = Done(*capfd.readouterr())
-        assert (ended.value.code or 0) == expect, done.stderr
+        assert status == expect, done.stderr
         return done
 
     return run

@@ -220,25 +220,28 @@ def _models(settings: Settings, spec: Specification, data: Dataset) -> tuple[Any
     from smoothcert.engine.specify import with_classes_of
 
     sigma, batch, conversions = spec.noise.sigma, spec.execution.batch, models.Conversions(settings, data)
-    smoothed: Any
-    gradients: Any
+    plain = {settings.classifier_backend, settings.denoiser_backend} == {"torch"}
+    found: list[Any]
+    roles: tuple[str, ...]
     if spec.rule.task == "encode":
         encoder, denoiser, mapper = models.load_encoding(settings)
-        converted = conversions.denoiser(denoiser, sigma, batch)
-        smoothed, gradients = (
+        run = conversions.denoiser(denoiser, sigma, batch)
+        found = [
             models.smooth_encoder(settings, (encoder, part, mapper), sigma, data.levels)
-            for part in (converted, denoiser)
-        )
-        _same(spec, {"encoder": smoothed.encoder, "denoiser": smoothed.denoiser, "mapper": smoothed.mapper})
+            for part in ([run] if plain else [run, denoiser])
+        ]
+        roles = ("encoder", "denoiser", "mapper")
     else:
         loaded = models.load_models(settings)
-        run = conversions.both(loaded, sigma, batch)
-        smoothed, gradients = (
-            with_classes_of(models.smooth(settings, pair, sigma, data.levels), data) for pair in (run, loaded)
-        )
-        _same(spec, {"classifier": smoothed.classifier, "denoiser": smoothed.denoiser})
-    plain = {settings.classifier_backend, settings.denoiser_backend} == {"torch"}
-    return smoothed, None if plain else gradients
+        both = conversions.both(loaded, sigma, batch)
+        found = [
+            with_classes_of(models.smooth(settings, pair, sigma, data.levels), data)
+            for pair in ([both] if plain else [both, loaded])
+        ]
+        roles = ("classifier", "denoiser")
+    smoothed, *gradients = found
+    _same(spec, {role: getattr(smoothed, role) for role in roles})
+    return smoothed, gradients[0] if gradients else None
 
 
 def _same(spec: Specification, parts: dict[str, Any]) -> None:

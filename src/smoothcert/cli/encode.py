@@ -23,20 +23,19 @@ def _report(settings: Settings, found: list[Any], *, quiet: bool, as_json: bool)
 
     cosines = analysis.cosine_table(found)
     (settings.out / "cosines.md").write_text(cosines.to_markdown() + "\n", encoding="utf-8")
-    said = json.loads(cosines.to_json())
-    if not as_json:
-        show(cosines.table())
-    if settings.head != "none":
-        table = analysis.certified_accuracy(found)
-        said["head"] = json.loads(table.to_json())
+    table = analysis.certified_accuracy(found) if settings.head != "none" else None
+    if table is not None:
         (settings.out / "table.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
-        if not as_json:
-            show(table.table())
     if as_json:
-        print(json.dumps(said, indent=2))
+        head = {"head": json.loads(table.to_json())} if table is not None else {}
+        print(json.dumps(json.loads(cosines.to_json()) | head, indent=2))
+    else:
+        for shown in (cosines, table):
+            if shown is not None:
+                show(shown.table())
     pictures = report.cosine_curve(found, [settings.out / "cosine.png", settings.out / "cosine.svg"])
     pictures += report.length_histogram(found, settings.out / "length.png")
-    if settings.head != "none":
+    if table is not None:
         pictures += report.curve(found, [settings.out / "curve.png", settings.out / "curve.svg"])
     if not (as_json or quiet):
         say(f"\nwrote {', '.join(str(path) for path in pictures)}")

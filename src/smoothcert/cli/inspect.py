@@ -171,13 +171,15 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     """For people: nested settings one a line, long lists shortened."""
     lines: list[tuple[str, str]] = []
     for key, value in found.items():
+        if value is None and key in ("refused", "features"):
+            continue
         if key == "settings":
             lines += _nested(value)
-        elif key in ("image", "becomes") or (key == "features" and value):
+        elif key in ("image", "becomes", "features"):
             lines.append((key, "x".join(map(str, value)) if value else "as it is"))
         elif key == "parameters":
             lines.append((key, f"{value:,}" if value is not None else "not known here"))
-        elif key not in ("refused", "features") or value:
+        else:
             lines.append((key, _text(value)))
     refused = found.get("refused")
     return [line for line in lines if not (refused and line[0] == "becomes")]

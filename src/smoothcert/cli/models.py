@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ CONVERTED = "converted"  # below the directory of the runs: models in other back
 if TYPE_CHECKING:
     from smoothcert.engine import Job
     from smoothcert.protocols import Dataset
-    from smoothcert.runlog.roster import Roster
     from smoothcert.runlog.specification import HeadSpec, RuleSpec
     from smoothcert.smoothing import SmoothedClassifier, SmoothedEncoder
 
@@ -136,14 +135,12 @@ def prepared_encodings(settings: Settings, *, quiet: bool) -> tuple[Dataset, lis
     )
     spec = head_spec(head, data.classes) if head is not None else None
     conversions = Conversions(settings, data)
-    jobs: list[Job] = []
-    for sigma in settings.sigma:
-        directory = settings.out / f"sigma-{sigma:g}"
-        converted = conversions.denoiser(denoiser, sigma, settled_batch(settings, directory))
-        smoothed = smooth_encoder(settings, (encoder, converted, mapper), sigma, data.levels)
-        rows = jobs[0].rows if jobs else None
-        jobs.append(_job(settings, smoothed, data, directory, rule, rows, head=spec, quiet=quiet))
-    return data, jobs
+
+    def smoothed(sigma: float, batch: int | None) -> SmoothedEncoder:
+        converted = conversions.denoiser(denoiser, sigma, batch)
+        return smooth_encoder(settings, (encoder, converted, mapper), sigma, data.levels)
+
+    return data, _jobs(settings, data, rule, smoothed, head=spec, quiet=quiet)
 
 
 def smooth(
@@ -259,42 +256,42 @@ def prepared_jobs(settings: Settings, rule: RuleSpec, *, quiet: bool) -> tuple[D
     """The data, and one checked job a noise level, each with a directory of its own below ``out``."""
     data, models = load_data(settings), load_models(settings)
     conversions = Conversions(settings, data)
-    jobs: list[Job] = []
-    for sigma in settings.sigma:
-        directory = settings.out / f"sigma-{sigma:g}"
-        converted = conversions.both(models, sigma, settled_batch(settings, directory))
-        smoothed = smooth(settings, converted, sigma, data.levels)
-        rows = jobs[0].rows if jobs else None
-        jobs.append(_job(settings, smoothed, data, directory, rule, rows, quiet=quiet))
-    return data, jobs
+
+    def smoothed(sigma: float, batch: int | None) -> SmoothedClassifier:
+        return smooth(settings, conversions.both(models, sigma, batch), sigma, data.levels)
+
+    return data, _jobs(settings, data, rule, smoothed, quiet=quiet)
 
 
-def _job(
+def _jobs(
     settings: Settings,
-    smoothed: SmoothedClassifier | SmoothedEncoder,
     data: Dataset,
-    directory: Path,
     rule: RuleSpec,
-    rows: Roster | None,
+    smoothed: Callable[[float, int | None], SmoothedClassifier | SmoothedEncoder],
     *,
     head: HeadSpec | None = None,
     quiet: bool,
-) -> Job:
-    """A job that runs where and how the settings say, on images that an earlier one may have read."""
+) -> list[Job]:
+    """A job for each noise level and its batch size, where and how the settings say; images are read once."""
     from smoothcert.engine import prepare
 
-    return prepare(
-        smoothed,
-        data,
-        directory,
-        rule,
-        head=head,
-        seed=settings.seed,
-        batch=settings.batch,
-        threads=settings.threads,
-        workers=settings.workers,
-        executor=executor_of(settings),
-        shard=settings.shard,
-        rows=rows,
-        quiet=quiet,
-    )
+    jobs: list[Job] = []
+    for sigma in settings.sigma:
+        directory = settings.out / f"sigma-{sigma:g}"
+        job = prepare(
+            smoothed(sigma, settled_batch(settings, directory)),
+            data,
+            directory,
+            rule,
+            head=head,
+            seed=settings.seed,
+            batch=settings.batch,
+            threads=settings.threads,
+            workers=settings.workers,
+            executor=executor_of(settings),
+            shard=settings.shard,
+            rows=jobs[0].rows if jobs else None,
+            quiet=quiet,
+        )
+        jobs.append(job)
+    return jobs

@@ -24,13 +24,7 @@ def dialogue(processor: Any, question: str) -> str:
             f"question {question!r}", "it asks nothing", 'Write for instance "Is there a cat?"'
         )
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_token")):
-        found, why = (
-            f"a processor of type {type(processor).__name__}",
-            "it makes no tokens of texts and pictures",
-        )
-        raise InvalidInput(
-            found, why, "Give the model's own: transformers.AutoProcessor.from_pretrained(DIR)"
-        )
+        raise wrong_processor(processor, "it makes no tokens of texts and pictures")
     image = str(processor.image_token)
     if question.count(image) > 1:
         raise InvalidInput(f"question {question!r}", "it is about several pictures", f"Write {image} once")
@@ -48,3 +42,9 @@ def token_ids(processor: Any, text: str) -> list[int]:
     blank = np.zeros((32, 32, 3), dtype=np.uint8)
     found = processor(images=[blank], text=[text])["input_ids"][0]
     return [int(token) for token in found]
+
+
+def wrong_processor(processor: Any, why: str) -> InvalidInput:
+    """The error for a processor that is not that of a vision-language model."""
+    instead = "Give the model's own: transformers.AutoProcessor.from_pretrained(DIR)"
+    return InvalidInput(f"a processor of type {type(processor).__name__}", why, instead)

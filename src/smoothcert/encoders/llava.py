@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from smoothcert.encoders.dialogue import wrong_processor
 from smoothcert.encoders.pretrained import PretrainedEncoder, shape_of
 from smoothcert.errors import InvalidInput
 from smoothcert.networks import options as opt
@@ -51,13 +52,7 @@ def vision_tower(
         )
     seeing = getattr(processor, "image_processor", processor)
     if not hasattr(seeing, "to_dict"):
-        found, why = (
-            f"a processor of type {type(processor).__name__}",
-            "it does not say how to prepare pictures",
-        )
-        raise InvalidInput(
-            found, why, "Give the model's own: transformers.AutoProcessor.from_pretrained(DIR)"
-        )
+        raise wrong_processor(processor, "it does not say how to prepare pictures")
     own = hf.preprocessing(seeing, name)
     own = opt.preprocessing(options or {}, own)
     tower = Selected(inner.vision_tower, config.vision_feature_layer, without_first=strategy == "default")

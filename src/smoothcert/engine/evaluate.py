@@ -26,7 +26,6 @@ from smoothcert.tallies import Tally, Votes
 
 _KEPT_IMAGES = 128  # more than are under way at a time, for all but tiny images
 
-
 Place = tuple[int, ExampleRow]
 """Where an image stands in its data set, and what the run knows it by."""
 
@@ -35,7 +34,7 @@ Place = tuple[int, ExampleRow]
 class Images:
     """Prepared images by stream name, each compared with the run's when it is loaded; for several threads.
 
-    A few are kept, so memory does not grow with the data set.
+    A few are kept, so memory does not grow with the data set; ``dataclasses.replace`` keeps them.
 
     Attributes:
         place: stream name -> its place.

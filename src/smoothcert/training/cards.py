@@ -16,7 +16,7 @@ from smoothcert.protocols import Dataset
 from smoothcert.training.loop import Outcome
 from smoothcert.training.savepoint import SAVEPOINT
 
-MODEL_FILES = ("config.json", "model.safetensors", "model_index.json")
+_MODEL_FILES = ("config.json", "model.safetensors", "model_index.json")
 _LIBRARIES = ("torch", "numpy", "diffusers", "accelerate", "safetensors")
 
 
@@ -51,7 +51,7 @@ def check_place(directory: str | Path, kind: str, dataset: Dataset, settings: Ma
         CheckpointError: its files are not those of its card.
     """
     root = Path(directory)
-    found = sorted(name for name in MODEL_FILES if (root / name).exists())
+    found = sorted(name for name in _MODEL_FILES if (root / name).exists())
     if not (root / CARD).exists():
         if found and not (root / SAVEPOINT).exists():
             why = f"it holds {' and '.join(found)}, which this training did not write and would replace"
