@@ -14,7 +14,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
@@ -199,6 +199,7 @@ def test_never_more_is_spent_than_the_share_of_the_draws(looks: tuple[int, ...],
 
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0.05, 0.99), st.integers(1, 60), st.floats(1e-6, 0.9))
+@example(p=0.05, last=16, alpha=1e-6)  # a tie
 def test_unanimous_is_the_fewest(p: float, last: int, alpha: float) -> None:
     enough = [
         n

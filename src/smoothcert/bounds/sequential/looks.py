@@ -34,11 +34,11 @@ def unanimous(p: float, last: int, alpha: float) -> int:
     """The fewest draws after which unanimous successes reject "at most p" within the alpha spent by then.
 
     More than ``last`` where no number of draws up to ``last`` does. Solves p^n <= alpha n / last, whose two
-    sides cross once.
+    sides cross once; a tie counts as enough, however the logarithms round (the boundaries decide exactly).
     """
     low, high = 0, last + 1
     while high - low > 1:
         middle = (low + high) // 2
-        enough = middle > 0 and middle * math.log(p) <= math.log(alpha * middle / last)
+        enough = middle > 0 and middle * math.log(p) <= math.log(alpha * middle / last) + 1e-12
         low, high = (low, middle) if enough else (middle, high)
     return high
